@@ -1,0 +1,172 @@
+//! Points at which a test makes something go wrong: an error, a crash, a delay.
+//!
+//! The code under test says [`point`]`("create.launcher")` where it could fail. Without the feature `enabled` that is
+//! an empty function and not even the name is in the binary. With it, the file named by the environment variable
+//! `URUNC_FAULTS` says what happens there; it is read anew each time, so a test changes it between two cases while
+//! the daemon runs. Every fault that fired is appended to `<that file>.fired`: a test asserts that its fault fired
+//! where it was meant to. A process that changes its root (a launcher) goes on with the files as it saw them at its
+//! first point.
+//!
+//! The file holds a line for each fault, `NAME[#N]=ACTION[:ARG]`; `#N` fires only at the Nth passage of that process
+//! (default: at each), and the name `*` is every point. The actions:
+//!
+//! | action | what happens |
+//! | --- | --- |
+//! | `error` | [`point`] returns [`Injected`] |
+//! | `kill` | SIGKILL to the process itself |
+//! | `stop` | SIGSTOP to the process itself |
+//! | `panic` | a panic |
+//! | `delay:MS` | a pause of MS milliseconds |
+//! | `trace` | nothing but its line in `.fired`: `*=trace` tells which points there are |
+
+use thiserror::Error;
+
+/// The error that an `error` action makes.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("injected fault at {name}")]
+pub struct Injected {
+    /// The point's name.
+    pub name: String,
+}
+
+impl From<Injected> for std::io::Error {
+    fn from(fault: Injected) -> Self {
+        Self::other(fault)
+    }
+}
+
+/// A point at which a test may make something go wrong. In a release: nothing.
+#[cfg(not(feature = "enabled"))]
+#[inline(always)]
+pub fn point(_name: &'static str) -> Result<(), Injected> {
+    Ok(())
+}
+
+/// [`point`] for a name that is put together at run time: `STEP.PLACE`.
+#[cfg(not(feature = "enabled"))]
+#[inline(always)]
+pub fn step(_step: &str, _place: &'static str) -> Result<(), Injected> {
+    Ok(())
+}
+
+/// Lets a child that is executed with an environment of its own meet the same faults. In a release: nothing.
+#[cfg(not(feature = "enabled"))]
+#[inline(always)]
+pub fn pass_on(_command: &mut std::process::Command) {}
+
+#[cfg(feature = "enabled")]
+pub use enabled::{pass_on, point, step};
+
+#[cfg(feature = "enabled")]
+mod enabled {
+    use std::{
+        collections::HashMap,
+        ffi::OsStr,
+        fs::{File, OpenOptions},
+        io::{self, Read, Seek, Write},
+        process::Command,
+        sync::{Mutex, OnceLock, PoisonError},
+        time::Duration,
+    };
+
+    use rustix::{
+        io::fcntl_dupfd_cloexec,
+        process::{Signal, getpid, kill_process},
+    };
+
+    use super::Injected;
+
+    static PASSAGES: Mutex<Option<HashMap<String, u32>>> = Mutex::new(None);
+
+    /// The file of faults and its log, for a process in whose root they cannot be found any more.
+    static KEPT: OnceLock<Option<(File, File)>> = OnceLock::new();
+
+    fn open(file: &OsStr) -> io::Result<(File, File)> {
+        let mut fired = file.to_owned();
+        fired.push(".fired");
+        let fired = OpenOptions::new().append(true).create(true).open(fired)?;
+        Ok((File::open(file)?, fired))
+    }
+
+    /// For good, hence out of the way of numbers that mean something to a child.
+    fn keep(file: &OsStr) -> io::Result<(File, File)> {
+        let (faults, fired) = open(file)?;
+        Ok((fcntl_dupfd_cloexec(faults, 100)?.into(), fcntl_dupfd_cloexec(fired, 100)?.into()))
+    }
+
+    /// The faults as they are now, and their log.
+    fn read(file: &OsStr) -> io::Result<(String, File)> {
+        let kept = KEPT.get_or_init(|| keep(file).ok());
+        let (mut faults, fired) = match (open(file), kept) {
+            (Ok(files), _) => files,
+            (Err(_), Some((faults, fired))) => (faults.try_clone()?, fired.try_clone()?),
+            (Err(e), None) => return Err(e),
+        };
+        let mut text = String::new();
+        faults.rewind()?;
+        faults.read_to_string(&mut text)?;
+        Ok((text, fired))
+    }
+
+    fn passage(name: &str) -> u32 {
+        let mut passages = PASSAGES.lock().unwrap_or_else(PoisonError::into_inner);
+        let n = passages.get_or_insert_default().entry(name.to_owned()).or_insert(0);
+        *n += 1;
+        *n
+    }
+
+    /// Lets a child that is executed with an environment of its own meet the same faults.
+    pub fn pass_on(command: &mut Command) {
+        if let Some(file) = std::env::var_os("URUNC_FAULTS") {
+            command.env("URUNC_FAULTS", file);
+        }
+    }
+
+    /// [`point`] for a name that is put together at run time: `STEP.PLACE`.
+    pub fn step(step: &str, place: &'static str) -> Result<(), Injected> {
+        point(&format!("{step}.{place}"))
+    }
+
+    /// A point at which a test may make something go wrong.
+    pub fn point(name: &str) -> Result<(), Injected> {
+        let Some(file) = std::env::var_os("URUNC_FAULTS") else { return Ok(()) };
+        let passage = passage(name);
+        let Ok((faults, mut fired)) = read(&file) else { return Ok(()) };
+        for line in faults.lines() {
+            let Some((place, action)) = line.split_once('=') else { continue };
+            let (place, nth) = match place.split_once('#') {
+                Some((place, nth)) => (place, nth.parse().ok()),
+                None => (place, None),
+            };
+            if (place != name && place != "*") || nth.is_some_and(|n: u32| n != passage) {
+                continue;
+            }
+            // One write per line: lines of several processes do not mix.
+            fired.write_all(format!("{name} {action} {}\n", std::process::id()).as_bytes()).ok();
+            act(name, action)?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::panic, reason = "the action `panic` is a panic on purpose")]
+    fn act(name: &str, action: &str) -> Result<(), Injected> {
+        let (action, arg) = action.split_once(':').unwrap_or((action, ""));
+        match action {
+            "error" => return Err(Injected { name: name.to_owned() }),
+            "kill" => drop(kill_process(getpid(), Signal::KILL)),
+            "stop" => drop(kill_process(getpid(), Signal::STOP)),
+            "panic" => panic!("injected panic at {name}"),
+            "delay" => std::thread::sleep(Duration::from_millis(arg.parse().unwrap_or(0))),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, not(feature = "enabled")))]
+mod tests {
+    #[test]
+    fn a_release_has_no_points() {
+        assert_eq!(super::point("anything"), Ok(()));
+    }
+}

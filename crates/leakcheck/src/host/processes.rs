@@ -1,0 +1,199 @@
+//! The processes in scope. Owns the rule of what makes a process ours.
+//!
+//! A process that vanishes while it is read is skipped. One that cannot be read for another reason is listed as
+//! unreadable, and counts if what could be read of it says so.
+
+use std::io;
+use std::time::Duration;
+
+use super::family::{caller_and_ancestors, with_descendants};
+use super::proc_dir::{ProcDir, ProcessId, Stat};
+use crate::entry::{Kind, Unreadable};
+use crate::error::{Error, vanished};
+use crate::ours;
+use crate::scope::Scope;
+
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub id: ProcessId,
+    pub stat: Stat,
+    /// The arguments with spaces between them; empty for a zombie.
+    pub command: String,
+    /// Number and target of each open fd.
+    pub fds: Vec<(i32, String)>,
+}
+
+impl Process {
+    /// The process's folder, if the pid still is this process.
+    pub fn dir(&self) -> Option<ProcDir> {
+        reopen(self.id).map(|(dir, _)| dir)
+    }
+}
+
+fn reopen(id: ProcessId) -> Option<(ProcDir, Stat)> {
+    let dir = ProcDir::open(id.pid).ok()?;
+    let stat = dir.stat().ok()??;
+    (stat.id() == id).then_some((dir, stat))
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Processes {
+    pub in_scope: Vec<Process>,
+    /// How many there are on the host, kernel threads not counted.
+    pub looked_at: usize,
+    pub unreadable: Vec<Unreadable>,
+}
+
+impl Processes {
+    pub fn read(scope: &Scope) -> Self {
+        let mut unreadable = Vec::new();
+        let all = list(&mut unreadable).unwrap_or_else(|error| {
+            unreadable.push(Unreadable::new(Kind::Process, &error));
+            Vec::new()
+        });
+        let bystanders = caller_and_ancestors(&all);
+        let others = all.iter().map(Stat::id).filter(|id| !bystanders.contains(&id.pid)).collect();
+        let ours = with_descendants(marked(others, scope, &mut unreadable), &all, &bystanders);
+        let looked_at = all.len();
+        let ours = all.into_iter().filter(|stat| ours.contains(&stat.pid));
+        let in_scope = ours.filter_map(|stat| describe(stat, &mut unreadable)).collect();
+        Self { in_scope, looked_at, unreadable }
+    }
+}
+
+/// Every process but the kernel's threads.
+fn list(unreadable: &mut Vec<Unreadable>) -> Result<Vec<Stat>, Error> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir("/proc").map_err(|e| Error::read("/proc", e))? {
+        let name = entry.map_err(|e| Error::read("/proc", e))?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Ok(dir) = ProcDir::open(pid) else { continue };
+        let stat = Reader { dir, pid, unreadable }.get("stat", ProcDir::stat).flatten();
+        all.extend(stat.filter(|stat| !stat.kernel_thread));
+    }
+    Ok(all)
+}
+
+/// The pids of the processes that are ours by themselves.
+///
+/// A process in the middle of an exec has neither arguments nor environment for a moment, and one that is ending has
+/// lost them while it still frees its memory and holds its files. Those are asked again a little later; one that is
+/// still ending then is reported: nobody can tell whose it is.
+fn marked(mut ids: Vec<ProcessId>, scope: &Scope, unreadable: &mut Vec<Unreadable>) -> Vec<i32> {
+    const ROUNDS: usize = 5;
+    const PAUSE: Duration = Duration::from_millis(2);
+    let mut ours = Vec::new();
+    for round in 1..=ROUNDS {
+        ids.retain(|&id| {
+            // A host has more processes than we may have fds, so each folder is closed again at once.
+            let Some((dir, stat)) = reopen(id) else { return false };
+            match (Reader { dir, pid: id.pid, unreadable }.whose(scope, &stat)) {
+                Whose::Ours => ours.push(id.pid),
+                Whose::Strangers => {}
+                Whose::Starting => return true,
+                Whose::Ending if round < ROUNDS => return true,
+                Whose::Ending => {
+                    let error = Error::Ending { process: id.to_string() };
+                    unreadable.push(Unreadable::new(Kind::Process, &error));
+                }
+            }
+            false
+        });
+        if ids.is_empty() || round == ROUNDS {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    ours
+}
+
+/// What else is worth knowing about a process in scope, unless it is gone by now.
+fn describe(stat: Stat, unreadable: &mut Vec<Unreadable>) -> Option<Process> {
+    let id = stat.id();
+    let mut reader = Reader { dir: reopen(id)?.0, pid: id.pid, unreadable };
+    let command = reader.text("cmdline").replace('\0', " ").trim_end().to_owned();
+    let numbers = reader.get("fd", |dir| dir.numbers("fd")).unwrap_or_default();
+    // An fd whose target cannot be read was closed since.
+    let target = |n: i32| reader.dir.link(&format!("fd/{n}")).ok().map(|target| (n, target));
+    let fds = numbers.into_iter().filter_map(target).collect();
+    Some(Process { id, stat, command, fds })
+}
+
+enum Whose {
+    Ours,
+    Strangers,
+    /// It has a program, but no arguments and no environment yet. (Or never: then it is a stranger's.)
+    Starting,
+    /// It has no memory any more.
+    Ending,
+}
+
+/// Reads of one process; what fails without the process being gone is noted and reads as nothing.
+struct Reader<'a> {
+    dir: ProcDir,
+    pid: i32,
+    unreadable: &'a mut Vec<Unreadable>,
+}
+
+impl Reader<'_> {
+    /// Whose the process itself is; the cheap questions come first.
+    fn whose(&mut self, scope: &Scope, stat: &Stat) -> Whose {
+        let command = self.text("cmdline");
+        if scope.names(&command) {
+            return Whose::Ours;
+        }
+        let cgroups = self.text("cgroup");
+        let orphan = scope.counts_our_names() && stat.ppid == 1;
+        if scope.names(&cgroups) || (orphan && cgroups.lines().any(ours::is_in_leaf)) {
+            return Whose::Ours;
+        }
+        let program = self.link("exe");
+        if scope.covers(&program) || scope.covers(&self.link("cwd")) {
+            return Whose::Ours;
+        }
+        let environment = self.text("environ");
+        if scope.names(&environment) {
+            return Whose::Ours;
+        }
+        // A zombie has nothing left to hold, unless it is only the first thread that ended.
+        let dead = stat.state == 'Z' && stat.threads <= 1;
+        match (command.is_empty() && environment.is_empty() && !dead, program.is_empty()) {
+            (false, _) => Whose::Strangers,
+            (true, true) => Whose::Ending,
+            (true, false) => Whose::Starting,
+        }
+    }
+
+    fn text(&mut self, name: &str) -> String {
+        self.get(name, |dir| dir.read(name)).unwrap_or_default()
+    }
+
+    fn link(&mut self, name: &str) -> String {
+        self.get(name, |dir| dir.link(name)).unwrap_or_default()
+    }
+
+    fn get<T>(&mut self, name: &str, read: impl Fn(&ProcDir) -> io::Result<T>) -> Option<T> {
+        match read(&self.dir) {
+            Ok(value) => Some(value),
+            Err(error) if vanished(&error) => None,
+            Err(error) => {
+                let error = Error::read(format!("/proc/{}/{name}", self.pid), error);
+                self.unreadable.push(Unreadable::new(Kind::Process, &error));
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_that_went_to_another_process_is_not_the_old_one() {
+        let me = rustix::process::getpid().as_raw_nonzero().get();
+        let id = ProcDir::open(me).unwrap().stat().unwrap().unwrap().id();
+        assert!(reopen(id).is_some());
+        assert!(reopen(ProcessId { start: id.start - 1, ..id }).is_none());
+    }
+}

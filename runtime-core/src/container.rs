@@ -1,0 +1,224 @@
+//! One container in the daemon's memory.
+//!
+//! Two mutexes, in this order. `op` is held by a mutating verb for as long as it works, which may be seconds, and
+//! keeps verbs apart. `live` is held for moments only, never while anything waits: State, Pids, Connect and Wait are
+//! answered from it, whatever else goes on.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use proc_id::Process;
+use tokio::sync::watch;
+use vmm_api::Control;
+
+use crate::{
+    Error,
+    last_words::LastWords,
+    launcher::Gate,
+    lifecycle::{Event, State},
+    network::InterfaceId,
+    record::{BundleId, Exit, Record, RunDir, StdioPaths},
+    stdio::Stdio,
+};
+
+/// A container.
+#[derive(Debug)]
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    /// Its bundle.
+    pub bundle: PathBuf,
+    /// Its stdio, as it was asked for.
+    pub stdio: StdioPaths,
+    op: Mutex<Work>,
+    live: Mutex<Live>,
+    settled: Condvar,
+    exit: watch::Sender<Option<Exit>>,
+}
+
+/// What a mutating verb works on; there from the moment the run directory is.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// The run directory and the record in it.
+    pub file: Option<(RunDir, Record)>,
+    /// The gate, until Start.
+    pub gate: Option<Gate>,
+    /// The monitor's name, once it is planned.
+    pub monitor: String,
+}
+
+/// What is true of it now.
+pub struct Live {
+    /// Its state.
+    pub state: State,
+    /// Somebody wants Create to be given up.
+    pub cancelled: bool,
+    /// The pid that containerd knows.
+    pub pid: u32,
+    /// The launcher, which becomes the monitor.
+    pub process: Option<Arc<Process>>,
+    /// What it says.
+    pub words: Option<Arc<LastWords>>,
+    /// How it ended.
+    pub exit: Option<Exit>,
+    /// Whether containerd was told of the end.
+    pub exit_told: bool,
+    /// The signal by which it ends, if it ends by ours.
+    pub killed: Option<i32>,
+    /// The monitor's control channel.
+    pub control: Option<Arc<Mutex<Box<dyn Control>>>>,
+    /// Whether the guest hears a power button.
+    pub power_button: bool,
+    /// Its name in its pod.
+    pub name: Option<String>,
+    /// Which bundle it was made of.
+    pub made_of: Option<BundleId>,
+    /// Whether it is the pod's sandbox.
+    pub is_sandbox: bool,
+    /// `process.oomScoreAdj`.
+    pub oom_score_adj: Option<i32>,
+    /// The pod's interface, once it is reserved for this container.
+    pub interface: Option<InterfaceId>,
+    /// How much had been said when the guest was let go.
+    pub said_before: u64,
+    /// Its open stdio.
+    pub stdio: Stdio,
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Live")
+            .field("state", &self.state)
+            .field("pid", &self.pid)
+            .field("exit", &self.exit)
+            .finish()
+    }
+}
+
+/// What is answered to State.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its state.
+    pub state: State,
+    /// Its pid.
+    pub pid: u32,
+    /// How it ended.
+    pub exit: Option<Exit>,
+}
+
+impl Container {
+    pub(crate) fn new(id: &str, bundle: PathBuf, stdio: StdioPaths) -> Self {
+        Self {
+            id: id.to_owned(),
+            bundle,
+            stdio,
+            op: Mutex::default(),
+            live: Mutex::new(Live {
+                state: State::Creating,
+                cancelled: false,
+                pid: 0,
+                process: None,
+                words: None,
+                exit: None,
+                exit_told: false,
+                killed: None,
+                control: None,
+                power_button: false,
+                name: None,
+                made_of: None,
+                is_sandbox: false,
+                oom_score_adj: None,
+                interface: None,
+                said_before: 0,
+                stdio: Stdio::default(),
+            }),
+            settled: Condvar::new(),
+            exit: watch::Sender::new(None),
+        }
+    }
+
+    /// Begins a mutating verb; waits for the one that is at work.
+    pub(crate) fn work(&self) -> MutexGuard<'_, Work> {
+        self.op.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is true of it now. Held for moments only.
+    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is answered to State.
+    pub fn snapshot(&self) -> Snapshot {
+        let live = self.live();
+        Snapshot { state: live.state, pid: live.pid, exit: live.exit }
+    }
+
+    /// The process, once Create is committed.
+    pub fn process(&self) -> Option<Arc<Process>> {
+        self.live().process.clone()
+    }
+
+    /// Whether containerd has removed its bundle: then it knows nothing of it any more, and nobody will ask.
+    pub fn is_forsaken(&self) -> bool {
+        let made_of = self.live().made_of.clone();
+        made_of.is_some_and(|own| BundleId::of(&self.bundle).is_ok_and(|now| now.as_ref() != Some(&own)))
+    }
+
+    /// Whether it is the pod's sandbox.
+    pub(crate) fn is_sandbox(&self) -> bool {
+        self.live().is_sandbox
+    }
+
+    /// What the process says on its stderr.
+    pub fn words(&self) -> Option<Arc<LastWords>> {
+        self.live().words.clone()
+    }
+
+    /// Becomes `Some` when the process has ended and its record says so.
+    pub fn exit(&self) -> watch::Receiver<Option<Exit>> {
+        self.exit.subscribe()
+    }
+
+    /// Goes to the state after `event`.
+    pub(crate) fn enter(&self, verb: &'static str, event: Event) -> Result<State, Error> {
+        let mut live = self.live();
+        let state = live.state.after(event).ok_or_else(|| Error::WrongState {
+            id: self.id.clone(),
+            verb,
+            state: live.state,
+        })?;
+        live.state = state;
+        drop(live);
+        self.settled.notify_all();
+        Ok(state)
+    }
+
+    /// Notes the end, in memory and for those who wait. The first one counts.
+    pub(crate) fn ended(&self, exit: Exit) {
+        let mut live = self.live();
+        live.exit.get_or_insert(exit);
+        live.control = None;
+        live.stdio.ended();
+        drop(live);
+        self.exit.send_if_modified(|slot| slot.is_none() && slot.replace(exit).is_none());
+        self.settled.notify_all();
+    }
+
+    /// Wakes those who wait for the state to change.
+    pub(crate) fn settle(&self) {
+        self.settled.notify_all();
+    }
+
+    /// Waits until `done`, at most until the deadline. `false`: it is not.
+    pub(crate) fn wait_until(&self, deadline: Instant, done: impl Fn(&Live) -> bool) -> bool {
+        let mut live = self.live();
+        while !done(&live) {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
+            live = self.settled.wait_timeout(live, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}

@@ -1,0 +1,52 @@
+//! What containerd is told. Published after its commit, in order; a sink never blocks.
+
+use crate::record::Exit;
+
+/// Something that happened to a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskEvent {
+    /// It was created.
+    Create {
+        /// The id.
+        id: String,
+        /// The bundle.
+        bundle: String,
+        /// The launcher's pid.
+        pid: u32,
+        /// The root file system's mounts.
+        rootfs: Vec<host_mount::RootfsMount>,
+        /// Its stdio.
+        stdio: crate::record::StdioPaths,
+    },
+    /// Its guest runs.
+    Start {
+        /// The id.
+        id: String,
+        /// The monitor's pid.
+        pid: u32,
+    },
+    /// Its monitor is gone.
+    Exit {
+        /// The id.
+        id: String,
+        /// The pid it had.
+        pid: u32,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// It was deleted.
+    Delete {
+        /// The id.
+        id: String,
+        /// The pid it had.
+        pid: u32,
+        /// How it ended.
+        exit: Exit,
+    },
+}
+
+/// Takes events, in order, and never blocks.
+pub trait EventSink: Send + Sync {
+    /// Queues one event.
+    fn publish(&self, event: TaskEvent);
+}

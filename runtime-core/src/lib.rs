@@ -1,0 +1,43 @@
+//! What a container is and how it lives: request, plan, steps, verbs, recovery. Knows OCI, knows no ttrpc.
+//!
+//! Everything here blocks: the shim runs each verb on its blocking pool. Only the launcher's spawn is handed to the
+//! main thread ([`launcher::Spawn`]).
+//!
+//! | folder or file | what |
+//! | --- | --- |
+//! | `request`, `contract`, `image` | what spec, annotations and the image ask for |
+//! | `plan` | every decision, made up front, durable before it is acted upon |
+//! | `launcher/` | the gated re-exec: the process that becomes the monitor |
+//! | `network`, `share`, `oom` | what a pod's containers share: its interface, its overhead, the sandbox's score |
+//! | `steps/` | one resource per file: forward, undo, probe |
+//! | `verbs/` | create, start, kill, delete, and the exit |
+//! | `record`, `layout`, `owner`, `pod` | what is on disk, and whose it is |
+//! | `recover`, `sweep` | the same unwind, by whoever finds a record whose owner is gone |
+
+pub mod config;
+pub mod container;
+mod contract;
+mod error;
+pub mod events;
+mod image;
+pub mod last_words;
+pub mod launcher;
+pub mod layout;
+pub mod lifecycle;
+mod network;
+mod oom;
+pub mod owner;
+pub mod plan;
+pub mod pod;
+pub mod record;
+pub mod recover;
+pub mod request;
+mod runtime;
+mod share;
+mod stdio;
+mod steps;
+pub mod sweep;
+mod verbs;
+
+pub use error::{Error, Kind};
+pub use runtime::{CreateInput, Runtime};

@@ -1,0 +1,209 @@
+//! The pod file: which daemon serves a group of containers, and at which socket. Guarded by the pod lock, which
+//! `start` holds from its look at the file to its answer, and a leaving daemon while it leaves.
+//!
+//! The file means nothing after a reboot, and what cannot be read in it counts as absent: the owner lock is the
+//! truth.
+
+use std::{
+    fs, io,
+    os::unix::{fs::MetadataExt, net::UnixStream},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use proc_id::ProcessId;
+use record_store::{Dir, Lock, Read};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error,
+    layout::{Layout, hex_digest},
+    owner,
+};
+
+const SCHEMA: u64 = 1;
+
+/// The daemon of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodFile {
+    schema: u64,
+    /// containerd's namespace.
+    pub namespace: String,
+    /// The group.
+    pub group: String,
+    /// The daemon's instance.
+    pub owner: String,
+    /// Its socket.
+    pub socket: PathBuf,
+    /// The socket file's device and inode, once it is bound.
+    pub inode: Option<(u64, u64)>,
+    /// The daemon, once it is spawned.
+    pub daemon: Option<ProcessId>,
+    /// It has begun to leave.
+    pub leaving: bool,
+}
+
+/// The pod lock and the pod file of one group.
+#[derive(Debug)]
+pub struct Pod {
+    dir: Dir,
+    name: String,
+    namespace: String,
+    group: String,
+}
+
+impl Pod {
+    /// Opens the folder, making it where it is missing.
+    pub fn open(layout: &Layout, namespace: &str, group: &str) -> Result<Self, Error> {
+        let name = hex_digest(&[namespace, group])[..16].to_owned();
+        let dir = Dir::make(layout.pods())?;
+        Ok(Self { dir, name, namespace: namespace.to_owned(), group: group.to_owned() })
+    }
+
+    /// Takes the pod lock.
+    pub fn lock(&self, deadline: Instant) -> Result<Lock, Error> {
+        let name = format!("{}.lock", self.name);
+        Lock::acquire(&self.dir, &name, deadline)?
+            .ok_or_else(|| Error::Locked { path: self.dir.path().join(name) })
+    }
+
+    /// The pod file, if there is one that can be read.
+    pub fn read(&self) -> Option<PodFile> {
+        match self.dir.read_record(&self.file(), SCHEMA) {
+            Read::Record(file) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// Begins a pod file; the caller holds the pod lock.
+    pub fn file_of(&self, owner: &str, socket: PathBuf) -> PodFile {
+        PodFile {
+            schema: SCHEMA,
+            namespace: self.namespace.clone(),
+            group: self.group.clone(),
+            owner: owner.to_owned(),
+            socket,
+            inode: None,
+            daemon: None,
+            leaving: false,
+        }
+    }
+
+    /// Writes the pod file; the caller holds the pod lock.
+    pub fn write(&self, file: &PodFile) -> Result<(), Error> {
+        Ok(self.dir.replace_json_unsynced(&self.file(), file)?)
+    }
+
+    /// Removes the socket, if it still is that daemon's own, the pod file and the lock.
+    pub fn remove(&self, file: &PodFile, lock: Lock) -> Result<(), Error> {
+        remove_socket(file)?;
+        self.dir.remove(self.file())?;
+        Ok(lock.unlink(&self.dir)?)
+    }
+
+    /// Removes the lock where no pod file was written.
+    pub fn unlock(&self, lock: Lock) -> Result<(), Error> {
+        self.dir.remove_leftover(&self.file())?;
+        Ok(lock.unlink(&self.dir)?)
+    }
+
+    fn file(&self) -> String {
+        format!("{}.json", self.name)
+    }
+}
+
+/// Removes a socket file if its inode still is the one that was bound. Where that is not known, a `start` was cut off
+/// before or while it bound it: then only a socket at which nobody listens is removed.
+pub fn remove_socket(file: &PodFile) -> Result<(), Error> {
+    match inode_of(&file.socket) {
+        Some(inode) if file.inode.map_or_else(|| is_deserted(&file.socket), |own| own == inode) => {
+            fs::remove_file(&file.socket).map_err(Error::file("remove the socket", &file.socket))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether nobody listens at a socket.
+fn is_deserted(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// Device and inode of a file, `None`: it is not there.
+pub fn inode_of(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()))
+}
+
+/// The sockets of daemons that are gone; changes nothing.
+pub fn dead(layout: &Layout) -> Result<Vec<PathBuf>, Error> {
+    let mut sockets = Vec::new();
+    for (_, file) in files(layout)? {
+        if !owner::is_alive(layout, &file.owner)? {
+            sockets.push(file.socket);
+        }
+    }
+    Ok(sockets)
+}
+
+/// Every pod file that can be read, by the first part of its name.
+fn files(layout: &Layout) -> Result<Vec<(String, PodFile)>, Error> {
+    let dir = match Dir::open(layout.pods()) {
+        Ok(dir) => dir,
+        Err(e) if e.is_absent() => return Ok(vec![]),
+        Err(e) => return Err(e.into()),
+    };
+    let mut files = Vec::new();
+    for name in dir.names()? {
+        if let Some(stem) = name.strip_suffix(".json")
+            && let Read::Record(file) = dir.read_record(&name, SCHEMA)
+        {
+            files.push((stem.to_owned(), file));
+        }
+    }
+    Ok(files)
+}
+
+/// Removes the sockets and pod files of daemons that are gone. A pod lock that somebody holds means that he sees to
+/// it himself.
+pub fn forget_dead(layout: &Layout) -> Result<(), Error> {
+    for (name, file) in files(layout)? {
+        if owner::is_alive(layout, &file.owner)? {
+            continue;
+        }
+        let dir = Dir::open(layout.pods())?;
+        let Some(lock) = Lock::acquire(&dir, &format!("{name}.lock"), Instant::now())? else { continue };
+        let again = Dir::open(layout.pods())?;
+        // Under the lock once more: a `start` may have put a new daemon there.
+        let pod = Pod { dir, name, namespace: file.namespace, group: file.group };
+        match pod.read() {
+            Some(file) if owner::is_alive(layout, &file.owner)? => {}
+            Some(file) => pod.remove(&file, lock)?,
+            // Somebody else was faster; the lock's file was made anew by us.
+            None => lock.unlink(&again)?,
+        }
+    }
+    forget_locks(layout)
+}
+
+/// Removes lock files without a pod file: of a `start` that failed before it wrote one.
+fn forget_locks(layout: &Layout) -> Result<(), Error> {
+    let dir = match Dir::open(layout.pods()) {
+        Ok(dir) => dir,
+        Err(e) if e.is_absent() => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    let names = dir.names()?;
+    for name in &names {
+        let Some(stem) = name.strip_suffix(".lock") else { continue };
+        let file = format!("{stem}.json");
+        if names.contains(&file) {
+            continue;
+        }
+        if let Some(lock) = Lock::try_acquire(&dir, name)?
+            && dir.read(&file)?.is_none()
+        {
+            dir.remove_leftover(&file)?;
+            lock.unlink(&dir)?;
+        }
+    }
+    Ok(())
+}

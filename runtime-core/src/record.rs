@@ -1,0 +1,278 @@
+//! The record of one container: what is known of it on disk, and how it is written.
+//!
+//! The record is the only memory that survives a crash. It is replaced whole under the record lock, through the fd of
+//! a run directory that was opened once; a run directory that was removed under us is never made anew.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use host_cgroup::LeafPlan;
+use host_net::NetnsId;
+use proc_id::ProcessId;
+use record_store::{Dir, Lock, Read};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use saga::Journal;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::{Error, layout, lifecycle::State};
+
+/// The newest schema that this version writes and reads.
+pub const SCHEMA: u64 = 1;
+/// How long a writer waits for the record lock. Its holders only ever write a small file, or unwind within 4 s.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// How a container's process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The status as clients see it: the guest's own, or 128 + the signal.
+    pub status: u32,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+}
+
+impl Exit {
+    /// An exit that happens now.
+    pub fn now(status: u32) -> Self {
+        Self { status, at: OffsetDateTime::now_utc() }
+    }
+
+    /// What is reported for a container that was killed by its clean-up.
+    pub fn killed() -> Self {
+        Self::now(137)
+    }
+}
+
+/// The stdio of a container as containerd names it; empty: not wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StdioPaths {
+    /// Standard input.
+    pub stdin: String,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// Whether a terminal is wanted.
+    pub terminal: bool,
+}
+
+/// Which bundle it is: paths are used again, this is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleId {
+    /// Its device.
+    pub dev: u64,
+    /// Its inode.
+    pub ino: u64,
+    /// When it was made (seconds and nanoseconds), where the file system knows.
+    pub born: Option<(i64, u32)>,
+}
+
+impl BundleId {
+    /// The identity of the directory at `path`, or of the working directory for `.`. `None`: there is none.
+    pub fn of(path: &Path) -> Result<Option<Self>, Error> {
+        let mask = StatxFlags::INO | StatxFlags::BTIME;
+        let result = if path == Path::new(".") {
+            // Not by path: the working directory may have been removed, and its path used again.
+            statx(CWD, "", AtFlags::EMPTY_PATH, mask)
+        } else {
+            statx(CWD, path, AtFlags::empty(), mask)
+        };
+        match result {
+            Ok(s) => Ok(Some(Self {
+                dev: rustix::fs::makedev(s.stx_dev_major, s.stx_dev_minor),
+                ino: s.stx_ino,
+                born: (s.stx_mask & StatxFlags::BTIME.bits() != 0)
+                    .then_some((s.stx_btime.tv_sec, s.stx_btime.tv_nsec)),
+            })),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::file("look at", path)(e.into())),
+        }
+    }
+}
+
+/// What a container has at the pod's interface: all that its undo needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRecord {
+    /// The network namespace.
+    pub netns: NetnsId,
+    /// Where it may be found.
+    pub paths: Vec<PathBuf>,
+    /// The index of the pod's interface.
+    pub index: u32,
+    /// The interface's ingress qdisc is ours: it was made by us, or by one of ours that is gone.
+    pub ingress_made: bool,
+}
+
+/// The record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The schema it was written in.
+    pub schema: u64,
+    /// containerd's namespace.
+    pub namespace: String,
+    /// The container's id.
+    pub id: String,
+    /// The transaction that made it; its resources carry this in their names.
+    pub txid: String,
+    /// The boot it was made in.
+    pub boot_id: String,
+    /// The daemon instance whose it is.
+    pub owner: String,
+    /// The group (pod) it belongs to.
+    pub group: String,
+    /// Where the bundle was.
+    pub bundle_path: PathBuf,
+    /// Which bundle it was.
+    pub bundle: BundleId,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created: OffsetDateTime,
+    /// Its state.
+    pub state: State,
+    /// What was begun and done.
+    pub journal: Journal,
+    /// The cgroup folders of this transaction, from the intent on.
+    pub cgroup: Option<LeafPlan>,
+    /// The launcher, which becomes the monitor.
+    pub process: Option<ProcessId>,
+    /// What it has in the pod's network namespace, from the intent on.
+    #[serde(default)]
+    pub network: Option<NetworkRecord>,
+    /// Its stdio.
+    pub stdio: StdioPaths,
+    /// How it ended.
+    pub exit: Option<Exit>,
+    /// Everything is undone; only bundle identity, pid and exit are kept, for the id's own `delete` to print.
+    #[serde(default)]
+    pub tombstone: bool,
+}
+
+impl Record {
+    /// The pid that was told to containerd, 0 if it never came to one.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().map_or(0, |p| u32::try_from(p.pid).unwrap_or(0))
+    }
+
+    /// Whether a tombstone has nothing to wait for: its bundle is gone, or the boot changed.
+    pub fn is_expired(&self) -> Result<bool, Error> {
+        Ok(self.boot_id != proc_id::boot_id()?
+            || BundleId::of(&self.bundle_path)?.as_ref() != Some(&self.bundle))
+    }
+}
+
+/// The run directory of one container.
+#[derive(Debug)]
+pub struct RunDir {
+    dir: Dir,
+}
+
+impl fmt::Display for RunDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.dir.path().display().fmt(f)
+    }
+}
+
+impl RunDir {
+    /// Opens a run directory that is there; `None`: it is not.
+    pub fn open(path: &Path) -> Result<Option<Self>, Error> {
+        match Dir::open(path) {
+            Ok(dir) => Ok(Some(Self { dir })),
+            Err(e) if e.is_absent() => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Makes the run directory where it is missing and takes its record lock. A sweep that removes it meanwhile is
+    /// no error: it is begun again.
+    pub fn make(path: &Path) -> Result<(Self, Lock), Error> {
+        let deadline = Instant::now() + LOCK_WAIT;
+        loop {
+            let dir = match Dir::make(path) {
+                Ok(dir) => dir,
+                Err(e) if e.is_absent() && Instant::now() < deadline => continue,
+                Err(e) => return Err(e.into()),
+            };
+            match Lock::acquire(&dir, layout::LOCK, deadline) {
+                Ok(Some(lock)) if dir.is_linked() => return Ok((Self { dir }, lock)),
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(Error::Locked { path: path.to_owned() }),
+                Err(e) if e.is_absent() && Instant::now() < deadline => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Takes the record lock.
+    pub fn lock(&self, deadline: Instant) -> Result<Lock, Error> {
+        Lock::acquire(&self.dir, layout::LOCK, deadline)?
+            .ok_or_else(|| Error::Locked { path: self.dir.path().join(layout::LOCK) })
+    }
+
+    /// Reads the record.
+    pub fn read(&self) -> Read<Record> {
+        self.dir.read_record(layout::RECORD, SCHEMA)
+    }
+
+    /// Writes the record under its lock.
+    pub fn write(&self, record: &Record) -> Result<(), Error> {
+        let _lock = self.lock(Instant::now() + LOCK_WAIT)?;
+        self.write_locked(record)
+    }
+
+    /// Writes the record; the caller holds its lock.
+    pub fn write_locked(&self, record: &Record) -> Result<(), Error> {
+        Ok(self.dir.replace_json(layout::RECORD, record)?)
+    }
+
+    /// The transactions whose markers are there: what can be derived where a record cannot be read.
+    pub fn transactions(&self) -> Result<Vec<String>, Error> {
+        Ok(self.dir.names()?.iter().filter_map(|n| n.strip_prefix(layout::TX).map(str::to_owned)).collect())
+    }
+
+    /// The daemon instances that wrote the markers: whose the directory is where its record cannot be read.
+    pub fn owners(&self) -> Result<Vec<String>, Error> {
+        let mut owners = Vec::new();
+        for txid in self.transactions()? {
+            let content = self.dir.read(&format!("{}{txid}", layout::TX))?.unwrap_or_default();
+            owners.push(String::from_utf8_lossy(&content).into_owned());
+        }
+        Ok(owners)
+    }
+
+    /// Removes what a transaction wrote beside its record. The caller holds the record lock.
+    pub fn clear(&self) -> Result<(), Error> {
+        for txid in self.transactions()? {
+            self.dir.remove(format!("{}{txid}", layout::TX))?;
+        }
+        for name in [layout::RECORD, layout::PLAN, layout::LATE] {
+            self.dir.remove_leftover(name)?;
+        }
+        self.dir.remove(layout::PLAN)?;
+        self.dir.remove(layout::LATE)?;
+        Ok(())
+    }
+
+    /// Removes the run directory, the record last but for its lock. What somebody set aside stays, and with it the
+    /// directory. The folder of the namespace goes when it is empty.
+    pub fn remove(self, lock: Lock) -> Result<(), Error> {
+        self.clear()?;
+        self.dir.remove(layout::RECORD)?;
+        lock.unlink(&self.dir)?;
+        // A Create that came meanwhile has made its lock file: then the directory is its own, and not empty.
+        if rustix::fs::rmdir(self.dir.path()).is_ok()
+            && let Some(namespace) = self.dir.path().parent()
+        {
+            rustix::fs::rmdir(namespace).ok();
+        }
+        Ok(())
+    }
+}

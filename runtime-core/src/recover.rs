@@ -1,0 +1,191 @@
+//! Unwinding a record whose owner is gone: the same undo, by whoever finds it.
+
+use std::{fs, path::Path, time::Instant};
+
+use host_cgroup::{CgroupsPath, Hierarchies, Kernel, LeafIn, LeafName, LeafPlan, Notes, kill, remove};
+use record_store::{Lock, Read};
+
+use crate::{
+    Error,
+    layout::{self, Layout},
+    lifecycle::State,
+    owner,
+    plan::Plan,
+    record::{Exit, Record, RunDir},
+    steps::{Cx, Held, describe, unwind},
+};
+
+/// What became of a record.
+#[derive(Debug)]
+pub enum Outcome {
+    /// There is none, or none that is ours.
+    Nothing,
+    /// Its owner lives: it is his.
+    Owned(Box<Record>),
+    /// Everything is undone; this is what is known of the container.
+    Unwound(Box<Record>),
+}
+
+/// Unwinds the container's record if nobody owns it. A tombstone stays in its place.
+///
+/// Others only try an owner lock; so the record lock is taken first, and the record and its owner are looked at again
+/// under it.
+pub fn unwind_orphan(
+    layout: &Layout,
+    namespace: &str,
+    id: &str,
+    deadline: Instant,
+) -> Result<Outcome, Error> {
+    let Some(dir) = RunDir::open(&layout.container(namespace, id))? else { return Ok(Outcome::Nothing) };
+    if let Read::Record(record) = dir.read()
+        && !record.tombstone
+        && owner::is_alive(layout, &record.owner)?
+    {
+        return Ok(Outcome::Owned(Box::new(record)));
+    }
+    let lock = match dir.lock(deadline) {
+        Err(Error::Store(e)) if e.is_absent() => return Ok(Outcome::Nothing),
+        result => result?,
+    };
+    let notes = Notes::new(layout.cgroup_notes());
+    match dir.read() {
+        Read::Absent => {
+            // A directory without a record means that nothing happened.
+            dir.remove(lock)?;
+            Ok(Outcome::Nothing)
+        }
+        Read::Record(record) if record.tombstone => Ok(Outcome::Unwound(Box::new(record))),
+        Read::Record(record) if owner::is_alive(layout, &record.owner)? => {
+            Ok(Outcome::Owned(Box::new(record)))
+        }
+        Read::Record(mut record) if record.boot_id != proc_id::boot_id()? => {
+            // Everything but the files went with the machine.
+            bury(&dir, &mut record, Exit::killed())?;
+            Ok(Outcome::Unwound(Box::new(record)))
+        }
+        Read::Record(record) => {
+            let mut record = unwind_held(&notes, &dir, record, &lock, deadline)?;
+            let exit = record.exit.unwrap_or_else(Exit::killed);
+            bury(&dir, &mut record, exit)?;
+            Ok(Outcome::Unwound(Box::new(record)))
+        }
+        Read::Newer(_) | Read::Unreadable(_) if is_owned(layout, &dir)? => Err(Error::ForeignRecord {
+            id: id.to_owned(),
+            problem: "cannot be understood, and its daemon may live".to_owned(),
+        }),
+        // Not what it says, but that it cannot be read now: it may be whole.
+        Read::Unreadable(e) if !e.is_garbled() => Err(e.into()),
+        Read::Newer(schema) => {
+            unwind_derived(&notes, &dir, deadline)?;
+            Err(Error::ForeignRecord {
+                id: id.to_owned(),
+                problem: format!("has schema {schema}, newer than ours"),
+            })
+        }
+        Read::Unreadable(e) => {
+            unwind_derived(&notes, &dir, deadline)?;
+            dir.dir().set_aside(crate::layout::RECORD)?;
+            Err(Error::ForeignRecord {
+                id: id.to_owned(),
+                problem: format!("cannot be read ({})", Error::from(e).chain()),
+            })
+        }
+    }
+}
+
+/// Whether a directory whose record cannot be understood belongs to a daemon that lives, by its markers; one without
+/// a marker that tells counts as owned.
+pub(crate) fn is_owned(layout: &Layout, dir: &RunDir) -> Result<bool, Error> {
+    for owner in dir.owners()? {
+        if owner.is_empty() || owner::is_alive(layout, &owner)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Unwinds a record whose lock is held.
+pub(crate) fn unwind_held(
+    notes: &Notes,
+    dir: &RunDir,
+    mut record: Record,
+    lock: &Lock,
+    deadline: Instant,
+) -> Result<Record, Error> {
+    tracing::info!(namespace = record.namespace, id = record.id, txid = record.txid, state = %record.state, "unwinding");
+    record.state = State::Unwinding;
+    let mut cx = Cx::unwinding(&mut record, dir, Held::Throughout(lock), notes);
+    if let Err(e) = saga::Context::persist(&mut cx) {
+        tracing::warn!(error = e.chain(), "the record was not written");
+    }
+    let report = unwind(&mut cx, None, deadline);
+    if report.is_clean() {
+        return Ok(record);
+    }
+    record.state = State::UnwindBlocked;
+    if let Err(e) = dir.write_locked(&record) {
+        tracing::warn!(error = e.chain(), "the record was not written");
+    }
+    Err(Error::UnwindBlocked { id: record.id, report: describe(&report) })
+}
+
+/// Leaves a tombstone: bundle identity, pid and exit, until the id's own `delete` has printed them. The caller holds
+/// the record lock.
+pub(crate) fn bury(dir: &RunDir, record: &mut Record, exit: Exit) -> Result<(), Error> {
+    record.tombstone = true;
+    record.exit.get_or_insert(exit);
+    record.state = State::Stopped;
+    dir.write_locked(record)?;
+    dir.clear()
+}
+
+/// Where the record cannot be read, its transactions are known by their markers, and their processes by the cgroup
+/// leaves that carry their names: as the plan has them, or wherever they are found.
+pub(crate) fn unwind_derived(notes: &Notes, dir: &RunDir, deadline: Instant) -> Result<(), Error> {
+    for txid in dir.transactions()? {
+        let planned =
+            dir.dir().read(layout::PLAN)?.and_then(|text| serde_json::from_slice::<Plan>(&text).ok());
+        let plan = match planned.filter(|plan| plan.txid == txid).and_then(|plan| plan.cgroup) {
+            Some(plan) => plan,
+            None => find_leaf(&txid)?,
+        };
+        kill(&Kernel, &plan, deadline)?;
+        remove(&Kernel, &plan, notes, deadline)?;
+    }
+    Ok(())
+}
+
+/// Finds the leaf of a transaction in every hierarchy, wherever it is.
+fn find_leaf(txid: &str) -> Result<LeafPlan, Error> {
+    let leaf = LeafName::of(txid)?;
+    let mut plan = LeafPlan { hierarchies: vec![] };
+    for hierarchy in Hierarchies::detect()?.iter() {
+        let Some(parent) = find_below(&hierarchy.mount, leaf.as_str()) else { continue };
+        let Some(path) = parent.strip_prefix(&hierarchy.mount).ok().and_then(Path::to_str) else { continue };
+        plan.hierarchies.push(LeafIn {
+            mount: hierarchy.mount.clone(),
+            version: hierarchy.version,
+            controllers: hierarchy.controllers.clone(),
+            path: CgroupsPath::parse(&format!("/{path}"))?,
+            leaf: leaf.clone(),
+            to_make: vec![],
+        });
+    }
+    Ok(plan)
+}
+
+/// The folder below `top` that has a subfolder `name`.
+fn find_below(top: &Path, name: &str) -> Option<std::path::PathBuf> {
+    let mut waiting = vec![top.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(&folder).ok()?.flatten() {
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                if entry.file_name() == name {
+                    return Some(folder);
+                }
+                waiting.push(entry.path());
+            }
+        }
+    }
+    None
+}

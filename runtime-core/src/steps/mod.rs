@@ -1,0 +1,248 @@
+//! The steps of the transaction: one resource per file, each with forward, undo and probe.
+//!
+//! Whoever unwinds a record - Create itself, Delete, the `delete` action, a sweep, gc - does it through [`unwind`],
+//! from the record alone.
+
+mod cgroup;
+mod gate;
+mod launcher;
+mod network;
+
+use std::{
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use host_cgroup::Notes;
+use record_store::Lock;
+use saga::{Context, Journal, Step, Unwound};
+
+use crate::{
+    Error,
+    container::Container,
+    last_words::LastWords,
+    launcher::{Exec, Gate, Helper, Launcher, Spawn},
+    plan::NetworkPlan,
+    record::{Record, RunDir},
+    request::Request,
+};
+
+/// The journal's section of Create.
+pub const CREATE: &str = "create";
+/// The journal's section of Start.
+pub const START: &str = "start";
+
+/// How long a look at what an undo left may take.
+const PROBE_WAIT: Duration = Duration::from_secs(2);
+
+/// What the steps work on.
+pub struct Cx<'a> {
+    /// The record.
+    pub record: &'a mut Record,
+    /// Where it is written.
+    pub dir: &'a RunDir,
+    /// Whether the record lock is held already.
+    pub lock: Held<'a>,
+    /// Notes on cgroup folders.
+    pub notes: &'a Notes,
+    /// What only forward work needs.
+    pub work: Work<'a>,
+    /// In the pod's network namespace, once an undo needs one.
+    pub helper: Option<Helper>,
+}
+
+impl<'a> Cx<'a> {
+    /// For forward work on a record.
+    pub fn new(
+        record: &'a mut Record,
+        dir: &'a RunDir,
+        lock: Held<'a>,
+        notes: &'a Notes,
+        work: Work<'a>,
+    ) -> Self {
+        Self { record, dir, lock, notes, work, helper: None }
+    }
+
+    /// For an unwind.
+    pub fn unwinding(record: &'a mut Record, dir: &'a RunDir, lock: Held<'a>, notes: &'a Notes) -> Self {
+        Self::new(record, dir, lock, notes, Work::Unwind)
+    }
+}
+
+/// Whether the record lock is held already.
+pub enum Held<'a> {
+    /// No: each write takes it.
+    No,
+    /// For the first write only: the run directory was made under it.
+    Once(Lock),
+    /// For the whole unwind of a record whose owner is gone.
+    Throughout(&'a Lock),
+}
+
+/// What only forward work needs.
+pub enum Work<'a> {
+    /// Nothing: this is an unwind.
+    Unwind,
+    /// Create.
+    Create(Box<CreateWork<'a>>),
+    /// The network, of Create or of Start.
+    Network(Box<NetworkWork<'a>>),
+    /// Start.
+    Start(Box<StartWork<'a>>),
+}
+
+/// What Create's steps need and make.
+pub struct CreateWork<'a> {
+    /// The request.
+    pub request: &'a Request,
+    /// The container, for its cancellation.
+    pub container: &'a Container,
+    /// Where monitors are that the operator put elsewhere.
+    pub folders: Vec<PathBuf>,
+    /// Spawns the launcher.
+    pub spawner: &'a dyn Spawn,
+    /// Until when it must be done.
+    pub deadline: Instant,
+    /// Made by the cgroup step.
+    pub cgroups: Vec<OwnedFd>,
+    /// Made by the launcher step.
+    pub launcher: Option<Launcher>,
+}
+
+/// What the steps of the network need.
+pub struct NetworkWork<'a> {
+    /// The container, for its cancellation.
+    pub container: &'a Container,
+    /// The launcher, which acts in its namespace.
+    pub gate: &'a mut Gate,
+    /// What it says.
+    pub words: &'a LastWords,
+    /// What is planned.
+    pub plan: &'a NetworkPlan,
+    /// The namespace's path in the spec.
+    pub path: Option<&'a PathBuf>,
+    /// Until when it must be done.
+    pub deadline: Instant,
+}
+
+/// What Start's steps need and make.
+pub struct StartWork<'a> {
+    /// The container, for its cancellation.
+    pub container: &'a Container,
+    /// The gate.
+    pub gate: Option<Gate>,
+    /// What goes through it.
+    pub passage: Passage<'a>,
+    /// Until when it must be done.
+    pub deadline: Instant,
+    /// The gate message is out: there is no way back to Created.
+    pub sent: bool,
+}
+
+/// What goes through a gate.
+pub enum Passage<'a> {
+    /// The launcher becomes the monitor.
+    Monitor {
+        /// What it executes.
+        exec: Option<Exec>,
+        /// The monitor's stdin and stdout.
+        stdio: [BorrowedFd<'a>; 2],
+        /// The monitor's end of the control channel.
+        control: &'a UnixStream,
+        /// The program that must run in the end.
+        program: &'a Path,
+    },
+    /// The sandbox's launcher holds its namespaces.
+    Hold,
+}
+
+impl Context for Cx<'_> {
+    type Error = Error;
+
+    fn journal(&mut self) -> &mut Journal {
+        &mut self.record.journal
+    }
+
+    fn persist(&mut self) -> Result<(), Error> {
+        match std::mem::replace(&mut self.lock, Held::No) {
+            Held::No => self.dir.write(self.record),
+            Held::Once(_lock) => self.dir.write_locked(self.record),
+            Held::Throughout(lock) => {
+                self.lock = Held::Throughout(lock);
+                self.dir.write_locked(self.record)
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let container = match &self.work {
+            Work::Create(work) => work.container,
+            Work::Network(work) => work.container,
+            Work::Start(_) | Work::Unwind => return Ok(()),
+        };
+        match container.live().cancelled {
+            true => Err(Error::Cancelled { id: self.record.id.clone() }),
+            false => Ok(()),
+        }
+    }
+
+    fn injected(&self, fault: fault::Injected) -> Error {
+        fault.into()
+    }
+}
+
+/// The steps of Create, in order.
+pub fn create_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 2] {
+    [&cgroup::Cgroup, &launcher::LauncherStep]
+}
+
+/// The steps of the network, in order: at the end of Create, or before Start's own.
+pub fn network_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 2] {
+    [&network::IngressStep, &network::RedirectStep]
+}
+
+/// The steps of Start, in order.
+pub fn start_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 1] {
+    [&gate::GateStep]
+}
+
+/// Undoes what stands in the record: everything, or one section.
+pub fn unwind(cx: &mut Cx<'_>, section: Option<&str>, deadline: Instant) -> Unwound<Error> {
+    let create = create_steps().into_iter().chain(network_steps()).map(|step| (CREATE, step));
+    let start = network_steps().into_iter().chain(start_steps()).map(|step| (START, step));
+    let steps: Vec<(&str, &dyn Step<Cx<'_>>)> = create.chain(start).collect();
+    let report = saga::unwind(section, &steps, cx, deadline);
+    cx.helper = None;
+    tracing::debug!(
+        namespace = cx.record.namespace,
+        id = cx.record.id,
+        txid = cx.record.txid,
+        report = describe(&report),
+        "unwound"
+    );
+    report
+}
+
+/// An unwind's report in one line.
+pub fn describe(report: &Unwound<Error>) -> String {
+    let mut parts = Vec::new();
+    let names = |names: &[String]| names.join(", ");
+    if !report.undone.is_empty() {
+        let undone: Vec<String> = report.undone.iter().map(|(s, _)| s.clone()).collect();
+        parts.push(format!("undone: {}", names(&undone)));
+    }
+    for (step, error) in &report.failed {
+        parts.push(format!("{step} failed: {}", error.chain()));
+    }
+    if !report.blocked.is_empty() {
+        parts.push(format!("blocked: {}", names(&report.blocked)));
+    }
+    if !report.present.is_empty() {
+        parts.push(format!("still there: {}", names(&report.present)));
+    }
+    if parts.is_empty() { "nothing to undo".to_owned() } else { parts.join("; ") }
+}

@@ -1,0 +1,141 @@
+//! Looking for records whose owner is gone: by a daemon after its first Create, bounded; by `urunc gc`, thoroughly.
+//!
+//! A sweep leaves tombstones: the id's own `delete` may still come, and prints them. It removes tombstones that wait
+//! for nobody, and what dead daemons left of themselves: sockets, pod files, owner locks.
+
+use std::time::{Duration, Instant};
+
+use host_cgroup::{Kernel, Notes};
+use record_store::{Lock, Read};
+
+use crate::{
+    Error,
+    layout::{self, Layout},
+    owner, pod,
+    record::{Record, RunDir},
+    recover::{Outcome, unwind_orphan},
+};
+
+/// How long one record may take.
+const EACH: Duration = Duration::from_secs(4);
+
+/// What a sweep would do with a container's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remains {
+    /// Its daemon is dead: it would be unwound.
+    Orphan,
+    /// A tombstone that waits for nobody: it would be removed.
+    Expired,
+    /// A run directory without a record: it would be removed.
+    Empty,
+    /// A record that cannot be read, or is newer than we are: its processes would be ended, it itself is kept.
+    Foreign,
+}
+
+/// What a sweep of this folder would act on; changes nothing.
+pub fn look(layout: &Layout) -> Result<Vec<(String, String, Remains)>, Error> {
+    let mut found = Vec::new();
+    for (namespace, id) in layout.containers() {
+        let Some(dir) = RunDir::open(&layout.container(&namespace, &id))? else { continue };
+        let remains = match dir.read() {
+            Read::Record(record) if record.tombstone => record.is_expired()?.then_some(Remains::Expired),
+            Read::Record(record) => (!owner::is_alive(layout, &record.owner)?).then_some(Remains::Orphan),
+            // With the record lock held somebody is about to write one.
+            Read::Absent => (!Lock::is_held(dir.dir(), layout::LOCK)?).then_some(Remains::Empty),
+            Read::Newer(_) | Read::Unreadable(_) => Some(Remains::Foreign),
+        };
+        found.extend(remains.map(|remains| (namespace, id, remains)));
+    }
+    Ok(found)
+}
+
+/// What a sweep found.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Containers that were unwound.
+    pub unwound: Vec<(String, String)>,
+    /// Tombstones that were removed.
+    pub expired: Vec<(String, String)>,
+    /// Containers that could not be unwound, and why.
+    pub failed: Vec<(String, String, Error)>,
+}
+
+/// Sweeps the folder of one containerd until the deadline.
+pub fn sweep(layout: &Layout, deadline: Instant) -> Swept {
+    let mut swept = Swept::default();
+    let mut owners = Vec::new();
+    for (namespace, id) in layout.containers() {
+        if Instant::now() >= deadline {
+            // Not all records were seen: nobody's lock may be forgotten.
+            return swept;
+        }
+        match one(layout, &namespace, &id, deadline.min(Instant::now() + EACH)) {
+            Ok(Some(Found::Owned(owner))) => owners.push(owner),
+            Ok(Some(Found::Unwound)) => swept.unwound.push((namespace, id)),
+            Ok(Some(Found::Expired)) => swept.expired.push((namespace, id)),
+            Ok(None) => {}
+            Err(e) => swept.failed.push((namespace, id, e)),
+        }
+    }
+    forget_dead(layout, &owners);
+    swept
+}
+
+/// Removes what dead daemons left of themselves: sockets, pod files, owner locks that no record names.
+pub fn tidy(layout: &Layout) {
+    let owner_of = |(namespace, id): (String, String)| match RunDir::open(&layout.container(&namespace, &id))
+        .ok()??
+        .read()
+    {
+        Read::Record(record) => Some(record.owner),
+        _ => None,
+    };
+    let owners: Vec<String> = layout.containers().into_iter().filter_map(owner_of).collect();
+    forget_dead(layout, &owners);
+}
+
+fn forget_dead(layout: &Layout, owners: &[String]) {
+    for result in [pod::forget_dead(layout), owner::forget_dead(layout, owners)] {
+        if let Err(e) = result {
+            tracing::warn!(error = e.chain(), "what a dead daemon left was not removed");
+        }
+    }
+    for e in Notes::new(layout.cgroup_notes()).retry(&Kernel) {
+        tracing::warn!(error = %e, "a cgroup folder of ours was not removed");
+    }
+}
+
+enum Found {
+    Owned(String),
+    Unwound,
+    Expired,
+}
+
+fn one(layout: &Layout, namespace: &str, id: &str, deadline: Instant) -> Result<Option<Found>, Error> {
+    let Some(dir) = RunDir::open(&layout.container(namespace, id))? else { return Ok(None) };
+    let was_tombstone = matches!(dir.read(), Read::Record(Record { tombstone: true, .. }));
+    match unwind_orphan(layout, namespace, id, deadline)? {
+        Outcome::Nothing => Ok(None),
+        Outcome::Owned(record) => Ok(Some(Found::Owned(record.owner))),
+        Outcome::Unwound(record) => {
+            if record.is_expired()? {
+                remove_tombstone(&dir, &record)?;
+                return Ok(Some(if was_tombstone { Found::Expired } else { Found::Unwound }));
+            }
+            Ok((!was_tombstone).then_some(Found::Unwound))
+        }
+    }
+}
+
+/// Removes a tombstone that was printed, or that waits for nobody. A container that took its place meanwhile stays.
+pub fn remove_tombstone(dir: &RunDir, record: &Record) -> Result<(), Error> {
+    let Some(again) = RunDir::open(dir.dir().path())? else { return Ok(()) };
+    let lock = match again.lock(Instant::now() + EACH) {
+        Err(Error::Store(e)) if e.is_absent() => return Ok(()),
+        result => result?,
+    };
+    match again.read() {
+        Read::Record(now) if now.txid == record.txid && now.tombstone => again.remove(lock),
+        _ => Ok(()),
+    }
+}

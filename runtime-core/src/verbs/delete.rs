@@ -1,0 +1,167 @@
+//! Delete: the same unwind, over the committed record. And the cancellation of a Create that is at work.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    Error, Runtime,
+    container::Container,
+    events::TaskEvent,
+    lifecycle::{Event, State},
+    record::{Exit, Record, RunDir},
+    recover::bury,
+    steps::{Cx, Held, describe, unwind},
+};
+
+/// How long a Create that was cancelled may take to roll back (containerd waits for 5 s).
+const CANCEL_WAIT: Duration = Duration::from_secs(4);
+/// How long the undo may take. CRI waits for 10 s.
+const UNWIND_WAIT: Duration = Duration::from_secs(8);
+
+impl Runtime {
+    /// Deletes a created or stopped container: its pid and how it ended.
+    pub fn delete(&self, id: &str) -> Result<(u32, Exit), Error> {
+        let container = self.get(id)?;
+        match container.snapshot().state {
+            State::Creating => Err(self.cancel(&container)),
+            state @ (State::Starting | State::Running | State::Paused) => {
+                Err(Error::WrongState { id: id.to_owned(), verb: "delete", state })
+            }
+            _ => self.unwind_container(&container, Remains::Nothing, Instant::now() + UNWIND_WAIT),
+        }
+    }
+
+    /// Ends a container whatever its state, for its id's own `delete`, which prints the tombstone and removes it;
+    /// until `deadline`.
+    pub fn end(&self, id: &str, deadline: Instant) -> Result<(u32, Exit), Error> {
+        let container = self.get(id)?;
+        if container.snapshot().state == State::Creating {
+            return Err(self.cancel(&container));
+        }
+        // A Start that is at work sees the death and gives way.
+        if let Some(process) = container.process() {
+            process.signal(rustix::process::Signal::KILL)?;
+        }
+        self.unwind_container(&container, Remains::Tombstone, deadline)
+    }
+
+    /// Tries again what could not be undone before.
+    pub fn retry(&self, container: &Container, deadline: Instant) -> Result<(), Error> {
+        self.unwind_container(container, Remains::Tombstone, deadline).map(drop)
+    }
+
+    /// Has a Create that is at work undo itself, unless its commit is faster. Does not wait.
+    pub fn give_up(&self, container: &Container) {
+        let process = {
+            let mut live = container.live();
+            live.cancelled = true;
+            live.process.clone().filter(|_| live.state == State::Creating)
+        };
+        // The launcher's end makes the step that waits for it fail at once.
+        if let Some(process) = process
+            && let Err(e) = process.signal(rustix::process::Signal::KILL)
+        {
+            tracing::warn!(id = container.id, error = %e, "the launcher was not killed");
+        }
+    }
+
+    /// Gives a Create up; the error to answer.
+    fn cancel(&self, container: &Container) -> Error {
+        self.give_up(container);
+        let id = container.id.clone();
+        let gone = || self.get(&id).is_err();
+        let deadline = Instant::now() + CANCEL_WAIT;
+        let settled = container
+            .wait_until(deadline, |live| !matches!(live.state, State::Creating | State::Unwinding) || gone());
+        match (settled, container.snapshot().state) {
+            (true, State::Creating | State::Unwinding) => Error::NotFound { id },
+            (true, State::UnwindBlocked) => {
+                Error::UnwindBlocked { id, report: "the rollback of its creation is tried again".to_owned() }
+            }
+            // The commit was faster: it is an ordinary container now.
+            (true, _) => match self.delete(&id) {
+                Ok(_) => Error::NotFound { id },
+                Err(e) => e,
+            },
+            (false, _) => Error::Deadline { id, verb: "delete" },
+        }
+    }
+
+    fn unwind_container(
+        &self,
+        container: &Container,
+        remains: Remains,
+        deadline: Instant,
+    ) -> Result<(u32, Exit), Error> {
+        let id = &container.id;
+        let mut work = container.work();
+        let before = container.snapshot();
+        // Another Delete was faster, or a Start: both are known only now.
+        let Some((dir, mut record)) = work.file.take() else {
+            return Err(Error::NotFound { id: id.clone() });
+        };
+        if matches!(before.state, State::Running | State::Paused) && remains == Remains::Nothing {
+            work.file = Some((dir, record));
+            return Err(Error::WrongState { id: id.clone(), verb: "delete", state: before.state });
+        }
+        container.enter("delete", Event::Unwind)?;
+        work.gate = None;
+        record.state = State::Unwinding;
+        let mut cx = Cx::unwinding(&mut record, &dir, Held::No, &self.notes);
+        // A stopped container's record says all that whoever goes on after a crash has to know.
+        if before.state != State::Stopped
+            && let Err(e) = saga::Context::persist(&mut cx)
+        {
+            tracing::warn!(id, error = e.chain(), "the record was not written");
+        }
+        let report = unwind(&mut cx, None, deadline);
+        // Killed by this unwind: then that is how it ended.
+        let exit = *record.exit.get_or_insert_with(|| {
+            let killed = container.live().killed;
+            killed.map_or_else(Exit::killed, |signal| Exit::now(128 + signal.unsigned_abs()))
+        });
+        if !report.is_clean() {
+            let report = describe(&report);
+            tracing::error!(id, txid = record.txid, report, "clean-up is blocked; it is tried again");
+            record.state = State::UnwindBlocked;
+            if let Err(e) = dir.write(&record) {
+                tracing::warn!(id, error = e.chain(), "the record was not written");
+            }
+            work.file = Some((dir, record));
+            container.enter("delete", Event::Block)?;
+            return Err(Error::UnwindBlocked { id: id.clone(), report });
+        }
+        let pid = record.pid();
+        if let Err(e) = remains.leave(dir, record, exit) {
+            tracing::warn!(id, error = e.chain(), "the run directory was not removed");
+        }
+        drop(work);
+        self.forget(id);
+        self.follow_oom_score();
+        if before.pid != 0 {
+            container.ended(exit);
+            self.tell_exit(container);
+            self.events.publish(TaskEvent::Delete { id: id.clone(), pid, exit });
+        }
+        container.settle();
+        tracing::info!(id, status = exit.status, "deleted");
+        Ok((pid, exit))
+    }
+}
+
+/// What an unwind leaves of a run directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Remains {
+    Nothing,
+    Tombstone,
+}
+
+impl Remains {
+    fn leave(self, dir: RunDir, mut record: Record, exit: Exit) -> Result<(), Error> {
+        let lock = dir.lock(Instant::now() + Duration::from_secs(1))?;
+        match self {
+            // Without its bundle its `delete` cannot come: nobody would read the tombstone.
+            Self::Tombstone if !record.is_expired()? => bury(&dir, &mut record, exit),
+            Self::Nothing | Self::Tombstone => dir.remove(lock),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The exit: seen through the pidfd, recorded, then told.
+
+use crate::{
+    Runtime,
+    container::{Container, Work},
+    events::TaskEvent,
+    launcher::reap,
+    lifecycle::{Event, State},
+    record::Exit,
+};
+
+impl Runtime {
+    /// The process of `container` has ended. Waits for the verb at work: a Start that sees the death itself has
+    /// recorded it then, and only the event is left.
+    pub fn exited(&self, container: &Container) {
+        let mut work = container.work();
+        let live = container.snapshot();
+        if live.exit.is_none() && matches!(live.state, State::Created | State::Running | State::Paused) {
+            let exit = self.exit_of(container, live.state, &work);
+            self.stop(container, &mut work, exit);
+        }
+        if live.exit.is_none() && live.state == State::UnwindBlocked {
+            // What blocks the clean-up may be the death itself: whoever waits for it is answered all the same.
+            let exit = self.exit_of(container, live.state, &work);
+            if let Some((_, record)) = &mut work.file {
+                record.exit = Some(exit);
+            }
+            container.ended(exit);
+        }
+        self.tell_exit(container);
+        self.follow_oom_score();
+    }
+
+    /// Tells containerd of the end, once, whoever comes first: the one who sees it, or a Delete.
+    pub(crate) fn tell_exit(&self, container: &Container) {
+        let mut live = container.live();
+        if let (Some(exit), false) = (live.exit, live.exit_told) {
+            live.exit_told = true;
+            self.events.publish(TaskEvent::Exit { id: container.id.clone(), pid: live.pid, exit });
+        }
+    }
+
+    fn exit_of(&self, container: &Container, state: State, work: &Work) -> Exit {
+        let raw = container.process().and_then(|process| reap(&process));
+        let words = container.words();
+        let (killed, said_before) = {
+            let live = container.live();
+            (live.killed, live.said_before)
+        };
+        let said = words.as_ref().map_or(0, |w| w.total());
+        let status = match (killed, raw) {
+            (Some(signal), _) => 128 + signal.unsigned_abs(),
+            (None, Some(raw)) if state != State::Created => {
+                // Every monitor has exit codes of its own.
+                self.monitor(&work.monitor)
+                    .map_or_else(|_| plain(raw), |m| m.exit_status(raw, said > said_before))
+            }
+            (None, Some(raw)) => plain(raw),
+            (None, None) => 255,
+        };
+        tracing::info!(id = container.id, ?raw, ?killed, status, "exited");
+        if let Some(words) = words.filter(|_| said > said_before) {
+            tracing::info!(id = container.id, "the monitor's last words: {}", words.text());
+        }
+        Exit::now(status)
+    }
+
+    /// Records the end and tells those who wait. The caller publishes the event.
+    pub(crate) fn stop(&self, container: &Container, work: &mut Work, exit: Exit) {
+        if let Some((dir, record)) = &mut work.file {
+            record.state = State::Stopped;
+            record.exit = Some(exit);
+            if let Err(e) = dir.write(record) {
+                // The end is true whether or not it could be written: `delete` says 137 then.
+                tracing::error!(id = container.id, error = e.chain(), "the exit was not recorded");
+            }
+        }
+        work.gate = None;
+        if container.enter("stop", Event::Exit).is_ok() {
+            container.ended(exit);
+        }
+    }
+}
+
+fn plain(raw: vmm_api::RawExit) -> u32 {
+    match raw {
+        vmm_api::RawExit::Code(code) => code.unsigned_abs(),
+        vmm_api::RawExit::Signal(signal) => 128 + signal.unsigned_abs(),
+    }
+}

@@ -1,0 +1,69 @@
+//! Kill: translated, never forwarded. It never waits for a verb at work: a Start sees the death itself.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::{Error, Runtime, contract::invalid, lifecycle::State};
+
+/// How long the monitor may take to press the power button.
+const BUTTON_WAIT: Duration = Duration::from_secs(2);
+
+impl Runtime {
+    /// Sends `signal` to a container, as far as a guest can hear it.
+    pub fn kill(&self, id: &str, signal: u32) -> Result<(), Error> {
+        const LAST: u32 = 64;
+        let container = self.get(id)?;
+        let number = i32::try_from(signal).ok().filter(|_| signal <= LAST).ok_or_else(|| {
+            invalid("signal", &signal.to_string(), "is no signal", "give a number from 0 to 64")
+        })?;
+        let ends = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT].contains(&number);
+        let (state, process, button) = {
+            let live = container.live();
+            let button = live.control.clone().filter(|_| live.power_button);
+            (live.state, live.process.clone(), button)
+        };
+        match state {
+            State::Stopped | State::Unwinding | State::UnwindBlocked => {
+                return Err(Error::NotFound { id: id.to_owned() });
+            }
+            State::Creating => {
+                return Err(Error::WrongState { id: id.to_owned(), verb: "kill", state });
+            }
+            State::Created | State::Starting | State::Running | State::Paused => {}
+        }
+        let Some(process) = process else { return Err(Error::NotFound { id: id.to_owned() }) };
+        if number != libc::SIGKILL && !ends {
+            return Ok(());
+        }
+        if ends
+            && state == State::Running
+            && let Some(button) = button
+        {
+            container.live().killed.get_or_insert(number);
+            // Not waited for: somebody who is just letting the guest go has it, and then nobody hears a button yet.
+            let pressed =
+                button.try_lock().map(|mut control| control.power_button(Instant::now() + BUTTON_WAIT));
+            match pressed {
+                Ok(Ok(())) => {
+                    tracing::info!(id, signal, "the power button is pressed");
+                    return Ok(());
+                }
+                // A monitor that cannot press it any more: the guest cannot hear, so it is ended.
+                Ok(Err(e)) => tracing::warn!(id, signal, error = %e, "the power button failed"),
+                Err(_) => tracing::warn!(id, signal, "the power button is not ready"),
+            }
+        }
+        {
+            let mut live = container.live();
+            if number == libc::SIGKILL {
+                live.killed = Some(number);
+            } else {
+                live.killed.get_or_insert(number);
+            }
+        }
+        tracing::info!(id, signal, "killed");
+        process.signal(Signal::KILL)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,7 @@
+//! The verbs, one per file. Each blocks; each is an inherent method of [`crate::Runtime`].
+
+mod create;
+mod delete;
+mod exit;
+mod kill;
+mod start;

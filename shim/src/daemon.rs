@@ -1,0 +1,430 @@
+//! The daemon: serves the tasks of one pod until nothing is left to serve.
+//!
+//! One thread runs the runtime, the server and the spawns; verbs run on the blocking pool. Its death ends its guests
+//! on purpose: containerd cannot give a running task to another shim. What it leaves is in the records.
+
+use std::{
+    collections::HashMap,
+    env,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use runtime_core::{
+    Runtime,
+    config::Config,
+    container::Container,
+    layout::Layout,
+    owner::Owner,
+    pod::Pod,
+    sweep::{sweep, tidy},
+};
+use rustix::process::{chdir, setsid, umask};
+use tokio::{
+    io::{AsyncReadExt, unix::AsyncFd},
+    net::unix::pipe,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+    time::{interval, sleep},
+};
+use ttrpc::asynchronous::{Server, transport::Listener};
+
+use crate::{
+    error::Error, events::Publisher, flags::Flags, leave::Leaving, logging, memory, peer::SameUser, private,
+    service, spawner::MainThread, start::take_fds,
+};
+
+/// How often idleness and blocked clean-ups are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a daemon without any container stays.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long a ping keeps a daemon from leaving: `start` has promised its address to a Create that follows.
+const PROMISE_HOLDS: Duration = Duration::from_secs(10);
+/// How long a daemon stays that was asked to leave while it could not, once it can: so long containerd's next Shutdown
+/// may take to come.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long a container lives on whose bundle is gone.
+const FORSAKEN: Duration = Duration::from_secs(60);
+/// How long the end of a container may take on behalf of its `delete`, or of a SIGTERM.
+const END_WAIT: Duration = Duration::from_secs(8);
+/// The longest pause between two tries of a blocked clean-up.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long after its first Create a daemon looks for what others left: not while a guest boots.
+const SWEEP_AFTER: Duration = Duration::from_secs(2);
+/// How long that may take.
+const SWEEP_WAIT: Duration = Duration::from_secs(5);
+/// How long the last events may take.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// What the services share.
+pub struct Daemon {
+    /// The containers.
+    pub runtime: Arc<Runtime>,
+    asks: mpsc::UnboundedSender<oneshot::Sender<()>>,
+    promised: Mutex<HashMap<String, Instant>>,
+    leaving: AtomicBool,
+    created: AtomicBool,
+    swept: AtomicBool,
+    /// How many verbs were run.
+    pub verbs: AtomicUsize,
+}
+
+/// Runs the action.
+pub fn run(flags: &Flags) -> Result<(), Error> {
+    memory::frugal();
+    let [listener, owner, release] = take_fds(flags)?;
+    setsid().map_err(Error::system("make a session"))?;
+    umask(rustix::fs::Mode::from_raw_mode(0o077));
+    logging::init(flags);
+    // The bundle is containerd's to remove.
+    chdir("/").map_err(Error::system("leave the bundle"))?;
+    raise_oom_score();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(64)
+        .thread_keep_alive(Duration::from_secs(1))
+        .build()
+        .map_err(Error::system("start its runtime"))?;
+    let result = runtime.block_on(serve(flags, listener, owner, release));
+    if let Err(e) = &result {
+        tracing::error!(error = e.chain(), "the daemon failed");
+        // Its owner lock went with it: what `start` made for it is a dead daemon's now.
+        tidy(&Layout::new(&Config::from_env()?.root, &flags.address));
+    }
+    // Threads of the pool that still wait for something do not keep a daemon that has left.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(flags: &Flags, listener: OwnedFd, owner: OwnedFd, release: OwnedFd) -> Result<(), Error> {
+    let config = Config::from_env()?;
+    let layout = Layout::new(&config.root, &flags.address);
+    let owner = Owner::inherit(&layout, &flags.instance, owner)?;
+    let pod = Pod::open(&layout, &flags.namespace, &flags.group)?;
+    let address = env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", flags.address));
+    let events = Publisher::new(&flags.namespace, address);
+    let runtime = Runtime::new(
+        layout,
+        &flags.namespace,
+        owner.instance(),
+        config,
+        vmm_backends::monitors(),
+        Box::new(MainThread::new()),
+        Box::new(events.clone()),
+    )?;
+    let (asks, asked) = mpsc::unbounded_channel();
+    let daemon = Arc::new(Daemon {
+        runtime: Arc::new(runtime),
+        asks,
+        promised: Mutex::default(),
+        leaving: AtomicBool::new(false),
+        created: AtomicBool::new(false),
+        swept: AtomicBool::new(false),
+        verbs: AtomicUsize::new(0),
+    });
+    let kept = listener.try_clone().map_err(Error::system("keep its listener"))?;
+    let listener = std::os::unix::net::UnixListener::from(listener);
+    listener.set_nonblocking(true).map_err(Error::system("set up its listener"))?;
+    let listener =
+        tokio::net::UnixListener::from_std(listener).map_err(Error::system("set up its listener"))?;
+    let mut server = Server::new()
+        .add_listener(Listener::from(listener))
+        .set_accept_hook(SameUser)
+        .register_service(service::task(&daemon))
+        .register_service(private::service(&daemon));
+    server.start().await.map_err(|source| Error::Rpc { action: "serve", source })?;
+    tracing::info!(namespace = flags.namespace, group = flags.group, "serving");
+
+    let leaving = Leaving { pod, owner: Mutex::new(Some(owner)), listener: kept };
+    until_left(&daemon, &mut server, &leaving, asked, release).await?;
+    if !events.flush(FLUSH).await {
+        tracing::warn!("containerd did not take the last events in time");
+    }
+    // A daemon that leaves soon has not come to it yet. It holds nobody up any more.
+    if daemon.created.load(Ordering::SeqCst) && !daemon.swept.swap(true, Ordering::SeqCst) {
+        report(&sweep(daemon.runtime.layout(), Instant::now() + SWEEP_WAIT));
+    }
+    tracing::info!("left");
+    Ok(())
+}
+
+/// Serves until the daemon has left: after the last Shutdown, on a signal, when it is idle for long, or when `start`
+/// did not let it go.
+async fn until_left(
+    daemon: &Arc<Daemon>,
+    server: &mut Server,
+    leaving: &Leaving,
+    mut asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+    release: OwnedFd,
+) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::system("listen for signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("listen for signals"))?;
+    let mut release = pipe::Receiver::from_owned_fd(release).map_err(Error::system("wait for its start"))?;
+    let mut released = false;
+    let mut ticks = interval(TICK);
+    let mut used = Instant::now();
+    let mut unwanted = false;
+    let mut retry = Retry::new();
+    let mut forsaken = Forsaken::default();
+    let mut tidied = Trim::default();
+    loop {
+        let mut byte = [0u8; 1];
+        tokio::select! {
+            read = release.read(&mut byte), if !released => {
+                released = true;
+                if !matches!(read, Ok(1)) {
+                    tracing::warn!("`start` did not end well; leaving");
+                    return leaving.now(server).await;
+                }
+            }
+            Some(answer) = asked.recv() => {
+                let left = daemon.may_leave() && leaving.if_still(server, daemon).await?;
+                // Some containerds ask once only, while the last containers of the pod still go.
+                unwanted = true;
+                answer.send(()).ok();
+                if left {
+                    // Let the answer out before the runtime ends.
+                    sleep(Duration::from_millis(5)).await;
+                    return Ok(());
+                }
+            }
+            _ = terminate.recv() => return daemon.terminate(server, leaving).await,
+            _ = interrupt.recv() => return daemon.terminate(server, leaving).await,
+            _ = ticks.tick() => {
+                let stays = if unwanted { LINGER } else { IDLE };
+                if !daemon.may_leave() {
+                    used = Instant::now();
+                } else if used.elapsed() >= stays && leaving.if_still(server, daemon).await? {
+                    tracing::info!("nothing to serve for {} s", stays.as_secs());
+                    return Ok(());
+                }
+                retry.tick(daemon);
+                forsaken.tick(daemon);
+                tidied.tick(daemon);
+            }
+        }
+    }
+}
+
+impl Daemon {
+    /// `start` has just promised our address to the Create of `id`.
+    pub fn promise(&self, id: String) {
+        self.promises().insert(id, Instant::now());
+    }
+
+    /// The Create of `id` has come.
+    pub fn promise_kept(&self, id: &str) {
+        self.promises().remove(id);
+    }
+
+    fn promises(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.promised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is nothing to stay for.
+    pub fn may_leave(&self) -> bool {
+        let mut promises = self.promises();
+        promises.retain(|_, at| at.elapsed() < PROMISE_HOLDS);
+        promises.is_empty() && self.runtime.is_empty()
+    }
+
+    /// Whether it has begun to leave, so that nothing new is taken on.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+
+    /// Begins to leave, or thinks better of it.
+    pub fn set_leaving(&self, leaving: bool) {
+        self.leaving.store(leaving, Ordering::SeqCst);
+    }
+
+    /// Asks to leave; answered when the daemon has left or when it stays.
+    pub async fn ask_to_leave(&self) {
+        let (answer, answered) = oneshot::channel();
+        if self.asks.send(answer).is_ok() {
+            answered.await.ok();
+        }
+    }
+
+    /// A container was created: its end is watched from now on.
+    pub fn watch(self: &Arc<Self>, container: &Arc<Container>) {
+        let (daemon, watched) = (self.clone(), container.clone());
+        tokio::spawn(async move {
+            if let Err(e) = daemon.see_end(&watched).await {
+                tracing::error!(id = watched.id, error = e.chain(), "the container's end cannot be seen");
+            }
+        });
+        if let Some(words) = container.words() {
+            tokio::spawn(async move {
+                let Ok(fd) = watch(&*words) else { return };
+                while let Ok(mut ready) = fd.readable().await {
+                    if !words.drain() {
+                        return;
+                    }
+                    ready.clear_ready();
+                }
+            });
+        }
+        if !self.created.swap(true, Ordering::SeqCst) {
+            let daemon = self.clone();
+            tokio::spawn(async move {
+                sleep(SWEEP_AFTER).await;
+                let sweep = move || {
+                    report(&sweep(daemon.runtime.layout(), Instant::now() + SWEEP_WAIT));
+                    daemon.swept.store(true, Ordering::SeqCst);
+                };
+                spawn_blocking(sweep).await.ok();
+            });
+        }
+    }
+
+    async fn see_end(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
+        let Some(process) = container.process() else { return Ok(()) };
+        let pidfd = watch(&*process).map_err(Error::system("watch a pidfd"))?;
+        pidfd.readable().await.map_err(Error::system("watch a pidfd"))?.retain_ready();
+        let (runtime, container) = (self.runtime.clone(), container.clone());
+        spawn_blocking(move || runtime.exited(&container)).await.ok();
+        Ok(())
+    }
+
+    /// Ends a container for its `delete`.
+    pub fn end_container(self: &Arc<Self>, id: String) {
+        let runtime = self.runtime.clone();
+        spawn_blocking(move || {
+            if let Err(e) = runtime.end(&id, Instant::now() + END_WAIT) {
+                tracing::warn!(id, error = e.chain(), "the container was not ended yet");
+            }
+        });
+    }
+
+    /// SIGTERM: everything ends, in order; tombstones stay for the `delete`s that will come.
+    async fn terminate(self: &Arc<Self>, server: &mut Server, leaving: &Leaving) -> Result<(), Error> {
+        tracing::info!("asked to end: ending all containers");
+        self.set_leaving(true);
+        let deadline = Instant::now() + END_WAIT;
+        let ends: Vec<_> = self
+            .runtime
+            .all()
+            .into_iter()
+            .map(|container| {
+                let runtime = self.runtime.clone();
+                spawn_blocking(move || runtime.end(&container.id, deadline).map(drop))
+            })
+            .collect();
+        for end in ends {
+            if let Ok(Err(e)) = end.await {
+                tracing::warn!(error = e.chain(), "a container was not ended");
+            }
+        }
+        leaving.now(server).await
+    }
+}
+
+/// Gives memory back once after something happened.
+#[derive(Default)]
+struct Trim {
+    seen: usize,
+    quiet: u32,
+}
+
+impl Trim {
+    fn tick(&mut self, daemon: &Daemon) {
+        let verbs = daemon.verbs.load(Ordering::Relaxed);
+        self.quiet = if verbs == self.seen { self.quiet.saturating_add(1) } else { 0 };
+        self.seen = verbs;
+        // By then the threads of the pool have ended, too.
+        if self.quiet == 3 {
+            memory::trim();
+        }
+    }
+}
+
+/// A copy of `what`, for waiting until it is readable.
+fn watch(what: &impl AsFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    let copy = what.as_fd().try_clone_to_owned()?;
+    // SAFETY: an OwnedFd is one descriptor for all of its life, and gives the same number each time it is asked.
+    Ok(unsafe { AsyncFd::register(copy) }?)
+}
+
+/// Tries blocked clean-ups again, with a growing pause.
+struct Retry {
+    pause: Duration,
+    last: Instant,
+}
+
+impl Retry {
+    fn new() -> Self {
+        Self { pause: TICK, last: Instant::now() }
+    }
+
+    fn tick(&mut self, daemon: &Daemon) {
+        let blocked = daemon.runtime.blocked();
+        if blocked.is_empty() {
+            self.pause = TICK;
+            return;
+        }
+        if self.last.elapsed() < self.pause {
+            return;
+        }
+        self.last = Instant::now();
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        for container in blocked {
+            let runtime = daemon.runtime.clone();
+            spawn_blocking(move || {
+                if let Err(e) = runtime.retry(&container, Instant::now() + END_WAIT) {
+                    tracing::warn!(id = container.id, error = e.chain(), "still blocked");
+                }
+            });
+        }
+    }
+}
+
+/// Ends containers that containerd has forgotten: it removes a bundle with the task, or without (containerd #14145), and
+/// calls nothing for it afterwards.
+#[derive(Default)]
+struct Forsaken {
+    since: HashMap<String, Instant>,
+}
+
+impl Forsaken {
+    fn tick(&mut self, daemon: &Arc<Daemon>) {
+        let forsaken: Vec<_> = daemon.runtime.all().into_iter().filter(|c| c.is_forsaken()).collect();
+        self.since.retain(|id, _| forsaken.iter().any(|c| c.id == *id));
+        for container in forsaken {
+            let since = self.since.entry(container.id.clone()).or_insert_with(Instant::now);
+            if since.elapsed() >= FORSAKEN {
+                tracing::warn!(id = container.id, "containerd has removed its bundle: it is ended");
+                // It is tried again after as long.
+                *since = Instant::now();
+                daemon.end_container(container.id.clone());
+            }
+        }
+    }
+}
+
+fn report(swept: &runtime_core::sweep::Swept) {
+    for (namespace, id) in &swept.unwound {
+        tracing::info!(namespace, id, "swept what a dead daemon left");
+    }
+    for (namespace, id, e) in &swept.failed {
+        tracing::warn!(namespace, id, error = e.chain(), "what a dead daemon left could not be swept");
+    }
+}
+
+/// As every shim: a little more willing to be killed for memory than containerd is. Lowering needs a capability that
+/// we may not have, so it is only ever raised.
+fn raise_oom_score() {
+    let file = PathBuf::from("/proc/self/oom_score_adj");
+    let score = std::fs::read_to_string(&file).ok().and_then(|s| s.trim().parse::<i32>().ok());
+    if let Some(score) = score
+        && let Err(e) = std::fs::write(&file, (score + 1).min(1000).to_string())
+    {
+        tracing::debug!(error = %e, "the daemon's oom_score_adj was not set");
+    }
+}

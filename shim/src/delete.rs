@@ -1,0 +1,268 @@
+//! `delete`: containerd's last word on a container. It runs after every task, also after a clean one, while the daemon
+//! may still be leaving or living; twice at once; or for an id that was created anew meanwhile.
+//!
+//! It has 5 s and takes 4. It prints the recorded exit, else 137, and exits 0 only when everything is verifiably gone
+//! or not ours. What it cannot finish goes to a detached `gc`.
+
+use std::{
+    io::{Write, stdout},
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use containerd_shim_protos::api::DeleteResponse;
+use protobuf::Message;
+use record_store::Read;
+use runtime_core::{
+    config::Config,
+    layout::Layout,
+    owner,
+    pod::Pod,
+    record::{BundleId, Exit, Record, RunDir},
+    recover::{Outcome, unwind_orphan},
+    request::{annotations, group_of},
+    sweep::{remove_tombstone, tidy},
+};
+use rustix::process::Signal;
+
+use crate::{error::Error, events::timestamp, flags::Flags, logging, private};
+
+/// How long it takes at most: containerd gives 5 s.
+const BUDGET: Duration = Duration::from_secs(4);
+/// How much longer it may take where the clean-up hangs.
+const SLACK: Duration = Duration::from_millis(300);
+/// How long a living daemon may take to acknowledge that it takes over.
+const ACKNOWLEDGE: Duration = Duration::from_millis(500);
+
+/// How long a daemon that does not answer any more may take to be gone.
+const DYING: Duration = Duration::from_secs(1);
+
+/// Runs the action.
+pub fn run(flags: &Flags) -> Result<(), Error> {
+    logging::to_stderr(flags.debug);
+    let deadline = Instant::now() + BUDGET;
+    let layout = Layout::new(&Config::from_env()?.root, &flags.address);
+    let Some((dir, record)) = find(flags, &layout)? else { return print(0, Exit::killed()) };
+    let said = Arc::new(AtomicBool::new(false));
+    watch_over(flags, &record, deadline + SLACK, &said);
+    let result = clean_up(flags, &layout, &record, deadline);
+    if said.swap(true, Ordering::SeqCst) {
+        // The answer is out, and says that it is not done: the process is about to end.
+        std::thread::park();
+    }
+    match &result {
+        Ok(record) => {
+            print(record.pid(), record.exit.unwrap_or_else(Exit::killed))?;
+            remove_tombstone(&dir, record)?;
+            tidy(&layout);
+        }
+        Err(_) => {
+            print(record.pid(), record.exit.unwrap_or_else(Exit::killed))?;
+            detach_gc(flags, &record.txid)?;
+        }
+    }
+    result.map(drop)
+}
+
+/// An undo may block in the kernel, deadline or not. Then the answer is given in its place, and the rest is left to
+/// `gc`: containerd would kill this process and ask no more.
+fn watch_over(flags: &Flags, record: &Record, deadline: Instant, said: &Arc<AtomicBool>) {
+    let (flags, record, said) = (flags.clone(), record.clone(), said.clone());
+    std::thread::spawn(move || {
+        std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
+        if said.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        tracing::error!(
+            id = record.id,
+            txid = record.txid,
+            "the clean-up hangs; it goes on without this process"
+        );
+        let answered = print(record.pid(), record.exit.unwrap_or_else(Exit::killed));
+        for failed in [answered, detach_gc(&flags, &record.txid)].into_iter().filter_map(Result::err) {
+            tracing::error!(id = record.id, error = failed.chain(), "the answer was not given");
+        }
+        std::process::exit(1);
+    });
+}
+
+/// The container's record, if it speaks of this very bundle.
+fn find(flags: &Flags, layout: &Layout) -> Result<Option<(RunDir, Record)>, Error> {
+    let none = || {
+        // A daemon that was killed before or after its last container leaves its socket and its pod file.
+        await_dying_daemon(flags, layout)?;
+        tidy(layout);
+        Ok(None)
+    };
+    let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else { return none() };
+    let record = match dir.read() {
+        Read::Record(record) => record,
+        Read::Absent => {
+            unwind_orphan(layout, &flags.namespace, &flags.id, Instant::now() + ACKNOWLEDGE)?;
+            return none();
+        }
+        // Its processes are ended as far as they can be found; it itself is kept, and that is an error.
+        Read::Newer(_) | Read::Unreadable(_) => {
+            unwind_orphan(layout, &flags.namespace, &flags.id, Instant::now() + BUDGET)?;
+            return none();
+        }
+    };
+    // By the working directory, never by path: the path of an id that was created anew shows the new bundle.
+    if BundleId::of(Path::new("."))?.as_ref() != Some(&record.bundle) {
+        return Ok(None);
+    }
+    Ok(Some((dir, record)))
+}
+
+/// containerd calls as soon as the connection breaks, which may be before a daemon that was killed has let go of its
+/// owner lock: then it is waited for. One that answers lives, and stays.
+fn await_dying_daemon(flags: &Flags, layout: &Layout) -> Result<(), Error> {
+    let Some(file) = Pod::open(layout, &flags.namespace, &group(flags))?.read() else { return Ok(()) };
+    if !owner::is_alive(layout, &file.owner)? || private::is_alive(&file.socket, ACKNOWLEDGE) {
+        return Ok(());
+    }
+    dies(layout, &file.owner).map(drop)
+}
+
+/// Whether the daemon is dead soon.
+fn dies(layout: &Layout, owner: &str) -> Result<bool, Error> {
+    let deadline = Instant::now() + DYING;
+    while owner::is_alive(layout, owner)? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(true)
+}
+
+/// Sees to it that nothing is left; the record as it is then.
+fn clean_up(flags: &Flags, layout: &Layout, found: &Record, deadline: Instant) -> Result<Record, Error> {
+    let (namespace, id) = (&flags.namespace, &flags.id);
+    let mut last = found.clone();
+    let mut handed_over = false;
+    loop {
+        if found.group == found.id && !owner::is_alive(layout, &found.owner)? {
+            unwind_members(layout, namespace, found, deadline)?;
+        }
+        match unwind_orphan(layout, namespace, id, deadline)? {
+            Outcome::Unwound(record) => return Ok(*record),
+            // Somebody else removed it, after it was clean: a `delete` at the same time, or the daemon itself.
+            Outcome::Nothing => return Ok(last),
+            Outcome::Owned(record) => {
+                if !handed_over {
+                    hand_over(layout, &record, deadline)?;
+                    handed_over = true;
+                }
+                last = *record;
+            }
+        }
+        if Instant::now() >= deadline {
+            return Err(not_clean(id, "its daemon is still at work"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Asks the daemon that lives to end the container. One that does not even acknowledge is killed, if that harms no
+/// other container than those of this pod's end.
+fn hand_over(layout: &Layout, record: &Record, deadline: Instant) -> Result<(), Error> {
+    let file =
+        Pod::open(layout, &record.namespace, &record.group)?.read().filter(|f| f.owner == record.owner);
+    let Some(file) = file else {
+        return Err(not_clean(&record.id, "its daemon lives but nobody knows where"));
+    };
+    if private::end(&file.socket, &record.id, ACKNOWLEDGE) {
+        return Ok(());
+    }
+    if record.group != record.id && !is_only_record(layout, record) {
+        // One that is dying does not answer either.
+        if dies(layout, &record.owner)? {
+            return Ok(());
+        }
+        return Err(not_clean(&record.id, "its daemon does not answer, and other containers depend on it"));
+    }
+    let Some(daemon) = file.daemon.as_ref().map(proc_id::ProcessId::open).transpose()?.flatten() else {
+        return Ok(());
+    };
+    // Still the owner? Then this very process is the daemon that does not answer.
+    if owner::is_alive(layout, &record.owner)? {
+        tracing::warn!(id = record.id, pid = daemon.pid(), "the daemon does not answer: it is killed");
+        daemon.signal(Signal::KILL)?;
+        daemon.wait(Some(deadline.saturating_duration_since(Instant::now())))?;
+    }
+    Ok(())
+}
+
+/// Whether no other record names the same owner.
+fn is_only_record(layout: &Layout, record: &Record) -> bool {
+    layout.containers().into_iter().filter(|(_, id)| *id != record.id).all(|(namespace, id)| {
+        let dir = RunDir::open(&layout.container(&namespace, &id)).ok().flatten();
+        !dir.is_some_and(|dir| matches!(dir.read(), Read::Record(other) if other.owner == record.owner && !other.tombstone))
+    })
+}
+
+/// Some containerds call nothing for the members of a pod whose daemon died: the sandbox's `delete` sees to them, before
+/// the sandbox, whose pid namespace ends only after all in it. Their tombstones wait for a `delete` that may come.
+fn unwind_members(
+    layout: &Layout,
+    namespace: &str,
+    sandbox: &Record,
+    deadline: Instant,
+) -> Result<(), Error> {
+    for (_, id) in layout.containers().into_iter().filter(|(ns, id)| ns == namespace && *id != sandbox.id) {
+        let member = RunDir::open(&layout.container(namespace, &id))?.map(|dir| dir.read());
+        if let Some(Read::Record(member)) = member
+            && member.group == sandbox.group
+            && !member.tombstone
+        {
+            unwind_orphan(layout, namespace, &id, deadline)?;
+        }
+    }
+    Ok(())
+}
+
+/// The group, by the bundle as far as it is still there.
+fn group(flags: &Flags) -> String {
+    annotations(Path::new(".")).map_or_else(|_| flags.id.clone(), |a| group_of(&a, &flags.id))
+}
+
+fn not_clean(id: &str, reason: &str) -> Error {
+    Error::NotClean { id: id.to_owned(), reason: reason.to_owned() }
+}
+
+fn print(pid: u32, exit: Exit) -> Result<(), Error> {
+    let response = DeleteResponse {
+        pid,
+        exit_status: exit.status,
+        exited_at: timestamp(exit.at),
+        ..DeleteResponse::default()
+    };
+    let bytes =
+        response.write_to_bytes().map_err(|source| Error::Message { action: "write the answer", source })?;
+    let mut out = stdout().lock();
+    out.write_all(&bytes).and_then(|()| out.flush()).map_err(Error::system("print the answer"))
+}
+
+/// Leaves the rest to a process of its own: own session, bounded, its stdio on /dev/null, for an inherited pipe would
+/// hold containerd.
+fn detach_gc(flags: &Flags, txid: &str) -> Result<(), Error> {
+    let group = group(flags);
+    Command::new("/proc/self/exe")
+        .arg0("containerd-shim-urunc-v2")
+        .args(["-namespace", &flags.namespace, "-address", &flags.address, "-id", &flags.id])
+        .args(["-group", &group, "-txid", txid, "gc"])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map(drop)
+        .map_err(Error::system("leave the rest to gc"))
+}

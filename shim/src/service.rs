@@ -1,0 +1,275 @@
+//! The Task service: containerd's calls become verbs. No logic of its own.
+//!
+//! ttrpc drops a handler's future when its deadline passes or containerd goes away. So everything that changes
+//! something runs in a task of its own, and the handler only waits for it. State, Pids, Connect and Wait are answered
+//! from memory.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
+
+use async_trait::async_trait;
+use containerd_shim_protos::{
+    api::{
+        CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
+        CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest,
+        PauseRequest, PidsRequest, PidsResponse, ProcessInfo, ResizePtyRequest, ResumeRequest,
+        ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest,
+        StatsResponse, Status, UpdateTaskRequest, WaitRequest, WaitResponse,
+    },
+    shim_async::{Task, create_task},
+};
+use host_mount::RootfsMount;
+use runtime_core::{
+    CreateInput, Error, Runtime,
+    container::{Container, Snapshot},
+    lifecycle::State,
+    record::StdioPaths,
+};
+use tokio::task::spawn_blocking;
+use ttrpc::{
+    Code, Result,
+    r#async::{Service, TtrpcContext},
+    error::get_rpc_status,
+};
+
+use crate::{
+    daemon::Daemon,
+    events::timestamp,
+    rpc_error::{not_found, status, unimplemented},
+};
+
+/// The service that every containerd from 1.6 on speaks to a shim that says version 2. Its messages are those of
+/// version 3, for which the bindings were generated.
+const V2: &str = "containerd.task.v2.Task";
+const V3: &str = "containerd.task.v3.Task";
+
+/// The service, for the daemon's server.
+pub fn task(daemon: &Arc<Daemon>) -> HashMap<String, Service> {
+    let mut services = create_task(Arc::new(TaskService { daemon: daemon.clone() }));
+    services.remove(V3).map(|service| HashMap::from([(V2.to_owned(), service)])).unwrap_or_default()
+}
+
+struct TaskService {
+    daemon: Arc<Daemon>,
+}
+
+impl TaskService {
+    /// Runs a verb to its end, whoever still waits for it.
+    async fn run<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&Runtime) -> std::result::Result<T, Error> + Send + 'static,
+    ) -> Result<T> {
+        self.daemon.verbs.fetch_add(1, Ordering::Relaxed);
+        let runtime = self.daemon.runtime.clone();
+        match spawn_blocking(move || verb(&runtime)).await {
+            Ok(result) => result.map_err(|e| status(&e)),
+            Err(e) => Err(get_rpc_status(Code::INTERNAL, e)),
+        }
+    }
+
+    /// What is known of a container whose Create has been committed.
+    fn snapshot(&self, id: &str, exec_id: &str) -> Result<Snapshot> {
+        if !exec_id.is_empty() {
+            return Err(not_found("exec", exec_id));
+        }
+        let container = self.daemon.runtime.get(id).map_err(|e| status(&e))?;
+        let snapshot = container.snapshot();
+        if snapshot.state == State::Creating || snapshot.pid == 0 {
+            return Err(not_found("container", id));
+        }
+        Ok(snapshot)
+    }
+}
+
+/// Who waits for a Create. If he goes - his deadline passes, or containerd is gone - nobody has an answer, and nobody may
+/// ever ask for the container: what is not committed yet is given up.
+struct Caller {
+    daemon: Arc<Daemon>,
+    container: Option<Arc<Container>>,
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if let Some(container) = self.container.take() {
+            tracing::warn!(id = container.id, "nobody waits for this create any more: it is given up");
+            self.daemon.runtime.give_up(&container);
+        }
+    }
+}
+
+#[async_trait]
+impl Task for TaskService {
+    async fn create(&self, _: &TtrpcContext, req: CreateTaskRequest) -> Result<CreateTaskResponse> {
+        if !req.checkpoint.is_empty() {
+            return Err(unimplemented(
+                "checkpoint: a guest cannot be restored from a checkpoint; create it without one",
+            ));
+        }
+        if self.daemon.is_leaving() {
+            return Err(get_rpc_status(Code::UNAVAILABLE, "the shim is leaving; try again"));
+        }
+        let mount = |m: containerd_shim_protos::api::Mount| RootfsMount {
+            kind: m.type_,
+            source: m.source,
+            target: m.target,
+            options: m.options,
+        };
+        let input = CreateInput {
+            id: req.id,
+            bundle: req.bundle.into(),
+            rootfs: req.rootfs.into_iter().map(mount).collect(),
+            stdio: StdioPaths {
+                stdin: req.stdin,
+                stdout: req.stdout,
+                stderr: req.stderr,
+                terminal: req.terminal,
+            },
+        };
+        self.daemon.verbs.fetch_add(1, Ordering::Relaxed);
+        // Without a wait between the two: a daemon that is not leaving now does not leave any more.
+        let container = self.daemon.runtime.register(&input).map_err(|e| status(&e))?;
+        self.daemon.promise_kept(&container.id);
+        let daemon = self.daemon.clone();
+        let mut caller = Caller { daemon: daemon.clone(), container: Some(container.clone()) };
+        // A task of its own: what follows a Create that succeeded must not be dropped with the handler either.
+        let created = tokio::spawn(async move {
+            let runtime = daemon.runtime.clone();
+            let creating = container.clone();
+            let created = spawn_blocking(move || runtime.create(&creating, input)).await;
+            if let Ok(Ok(())) = &created {
+                daemon.watch(&container);
+            }
+            created.map(|result| result.map(|()| container))
+        });
+        let created = created.await;
+        caller.container = None;
+        match created {
+            Ok(Ok(Ok(container))) => {
+                Ok(CreateTaskResponse { pid: container.snapshot().pid, ..CreateTaskResponse::default() })
+            }
+            Ok(Ok(Err(e))) => Err(status(&e)),
+            Ok(Err(e)) | Err(e) => Err(get_rpc_status(Code::INTERNAL, e)),
+        }
+    }
+
+    async fn start(&self, _: &TtrpcContext, req: StartRequest) -> Result<StartResponse> {
+        self.snapshot(&req.id, &req.exec_id)?;
+        let pid = self.run(move |runtime| runtime.start(&req.id)).await?;
+        Ok(StartResponse { pid, ..StartResponse::default() })
+    }
+
+    async fn state(&self, _: &TtrpcContext, req: StateRequest) -> Result<StateResponse> {
+        let snapshot = self.snapshot(&req.id, &req.exec_id)?;
+        let container = self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?;
+        let stdio = container.stdio.clone();
+        let state = match snapshot.state {
+            State::Creating | State::Created | State::Starting => Status::CREATED,
+            State::Running => Status::RUNNING,
+            State::Paused => Status::PAUSED,
+            State::Stopped | State::Unwinding | State::UnwindBlocked => Status::STOPPED,
+        };
+        Ok(StateResponse {
+            id: req.id,
+            bundle: container.bundle.to_string_lossy().into_owned(),
+            pid: snapshot.pid,
+            status: state.into(),
+            stdin: stdio.stdin,
+            stdout: stdio.stdout,
+            stderr: stdio.stderr,
+            terminal: stdio.terminal,
+            exit_status: snapshot.exit.map_or(0, |e| e.status),
+            exited_at: snapshot.exit.map_or_else(Default::default, |e| timestamp(e.at)),
+            ..StateResponse::default()
+        })
+    }
+
+    async fn wait(&self, _: &TtrpcContext, req: WaitRequest) -> Result<WaitResponse> {
+        self.snapshot(&req.id, &req.exec_id)?;
+        let mut exit = self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?.exit();
+        let exit = *exit.wait_for(Option::is_some).await.map_err(|e| get_rpc_status(Code::INTERNAL, e))?;
+        let Some(exit) = exit else { return Err(not_found("container", &req.id)) };
+        Ok(WaitResponse {
+            exit_status: exit.status,
+            exited_at: timestamp(exit.at),
+            ..WaitResponse::default()
+        })
+    }
+
+    async fn kill(&self, _: &TtrpcContext, req: KillRequest) -> Result<Empty> {
+        self.snapshot(&req.id, &req.exec_id)?;
+        self.run(move |runtime| runtime.kill(&req.id, req.signal)).await?;
+        Ok(Empty::new())
+    }
+
+    async fn delete(&self, _: &TtrpcContext, req: DeleteRequest) -> Result<DeleteResponse> {
+        if !req.exec_id.is_empty() {
+            return Err(not_found("exec", &req.exec_id));
+        }
+        let (pid, exit) = self.run(move |runtime| runtime.delete(&req.id)).await?;
+        Ok(DeleteResponse {
+            pid,
+            exit_status: exit.status,
+            exited_at: timestamp(exit.at),
+            ..DeleteResponse::default()
+        })
+    }
+
+    async fn pids(&self, _: &TtrpcContext, req: PidsRequest) -> Result<PidsResponse> {
+        let snapshot = self.snapshot(&req.id, "")?;
+        let process = ProcessInfo { pid: snapshot.pid, ..ProcessInfo::default() };
+        Ok(PidsResponse { processes: vec![process], ..PidsResponse::default() })
+    }
+
+    async fn connect(&self, _: &TtrpcContext, req: ConnectRequest) -> Result<ConnectResponse> {
+        // Never an error, not even for an id that nobody knows: containerd's restart asks before anything else.
+        let task_pid = self.snapshot(&req.id, "").map_or(0, |s| s.pid);
+        Ok(ConnectResponse {
+            shim_pid: std::process::id(),
+            task_pid,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..ConnectResponse::default()
+        })
+    }
+
+    async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> Result<Empty> {
+        let daemon = self.daemon.clone();
+        tokio::spawn(async move { daemon.ask_to_leave().await }).await.ok();
+        Ok(Empty::new())
+    }
+
+    async fn pause(&self, _: &TtrpcContext, _: PauseRequest) -> Result<Empty> {
+        Err(unimplemented("pause: a guest cannot be paused yet"))
+    }
+
+    async fn resume(&self, _: &TtrpcContext, _: ResumeRequest) -> Result<Empty> {
+        Err(unimplemented("resume: a guest cannot be paused yet, hence not resumed"))
+    }
+
+    async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> Result<Empty> {
+        Err(unimplemented("checkpoint: a guest cannot be checkpointed"))
+    }
+
+    async fn exec(&self, _: &TtrpcContext, _: ExecProcessRequest) -> Result<Empty> {
+        Err(unimplemented(
+            "exec: a guest is a kernel of its own; no process can be started in it from outside",
+        ))
+    }
+
+    async fn resize_pty(&self, _: &TtrpcContext, _: ResizePtyRequest) -> Result<Empty> {
+        Err(unimplemented("resize: a guest has no terminal yet"))
+    }
+
+    async fn close_io(&self, _: &TtrpcContext, _: CloseIORequest) -> Result<Empty> {
+        Err(unimplemented("close-io: a guest's serial line has no end of input yet"))
+    }
+
+    async fn update(&self, _: &TtrpcContext, _: UpdateTaskRequest) -> Result<Empty> {
+        Err(unimplemented("update: the limits of a guest cannot be changed yet"))
+    }
+
+    async fn stats(&self, _: &TtrpcContext, _: StatsRequest) -> Result<StatsResponse> {
+        Err(unimplemented("stats: a guest's usage is not measured yet"))
+    }
+}

@@ -1,0 +1,66 @@
+//! Drives the shim binary directly, playing containerd: `start` and `delete` are executed as containerd executes them,
+//! the Task service is called as containerd calls it, events are taken by a server of our own. No containerd is
+//! needed, so it is fast, and every moment can be chosen.
+//!
+//! A test makes a [`Bench`] (a containerd of its own: scratch folder, namespace, address, events server), makes
+//! bundles, starts shims, and ends with [`Bench::finish`], which compares the host with what it was before and fails
+//! if anything was left behind. When a test fails, what the daemons logged is printed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
+
+mod action;
+mod bench;
+mod bundle;
+mod canary;
+mod client;
+mod env;
+mod events;
+mod faults;
+mod fifo;
+mod pod_network;
+mod points;
+mod process;
+mod record;
+mod runtime;
+mod spec;
+
+pub use action::{Exited, Ran};
+pub use bench::{Bench, Shim};
+pub use bundle::Bundle;
+pub use canary::Canaries;
+pub use client::{Client, Failure, Pending, TASK};
+pub use env::{cache, shim, shim_with_faults, skip};
+pub use events::{Event, Events, Mode};
+pub use faults::{Faults, Fired};
+pub use fifo::Reader;
+pub use pod_network::PodNetwork;
+pub use points::{Passed, Point, dry_run};
+pub use process::Proc;
+pub use record::{check_record, hierarchies, leaves};
+pub use spec::Spec;
+
+use std::time::{Duration, Instant};
+
+/// How long a condition may take that holds at once on a quiet machine.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// Waits until `condition` holds; fails after [`SOON`] with what was waited for.
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {SOON:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until there is something; fails after [`SOON`] with what was waited for.
+#[track_caller]
+pub fn eventually_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    eventually(what, || {
+        found = look();
+        found.is_some()
+    });
+    found.unwrap()
+}

@@ -1,0 +1,4 @@
+//! What the tests of the whole are made of.
+
+pub mod direct;
+pub mod harness;

@@ -1,0 +1,68 @@
+//! Memory, CPUs and the kernel's OOM killer.
+
+use std::fs;
+
+use urunc_tests::{
+    direct::{Proc, eventually},
+    harness::{BOOT, Container, Image, Node, Pod, SOON, Setup, Version},
+};
+
+const MIB: u64 = 1 << 20;
+
+/// Two guests use up their RAM in a pod whose cgroup has what a kubelet gives it: the sum of the limits and the
+/// RuntimeClass's overhead. Nobody is killed. A quota of one and a half CPUs is two CPUs.
+pub fn guests_fill_their_memory_under_the_pods_limit(version: Version) {
+    // The overhead of the pod pays for the first guest; the second one takes it out of its own limit.
+    const LIMITS: [u64; 2] = [128, 320];
+    let overhead = vmm_backends::find_monitor("qemu").unwrap().overhead_mib();
+    Node::with(version, &Setup::of(&[Image::Debian]), |node| {
+        let pod = node.runp(&Pod::new("full"));
+        pod.parent.limit((LIMITS.iter().sum::<u64>() + overhead) * MIB);
+        let members = [("a", LIMITS[0], 1.5), ("b", LIMITS[1], 1.0)].map(|(name, limit, cpus)| {
+            let command = ["/init", "fill", "sleep", "1000"];
+            let container = Container::new(name, Image::Debian, &command).memory_mib(limit).cpus(cpus);
+            node.run(&pod, &container)
+        });
+        for (member, (cpus, ram)) in members.iter().zip([(2, LIMITS[0]), (1, LIMITS[1] - overhead)]) {
+            node.wait_for(member, "guest: filled", BOOT);
+            assert!(member.text().contains(&format!(" on {cpus} cpu(s), ")), "{}", member.text());
+            assert_eq!(node.containerd().plan(&member.id)["memory"]["guest_mib"], ram);
+        }
+        for member in &members {
+            assert_eq!(node.state(member), "CONTAINER_RUNNING");
+        }
+        assert_eq!(pod.parent.oom_kills(), 0);
+        // Whoever is started anew first does not take what was the other one's.
+        members.iter().for_each(|member| node.rm_force(member));
+        for (name, limit, ram) in [("b", LIMITS[1], LIMITS[1] - overhead), ("a", LIMITS[0], LIMITS[0])] {
+            let container = Container::new(name, Image::Debian, &["/init"]).memory_mib(limit).attempt(1);
+            let member = node.run(&pod, &container);
+            assert_eq!(node.containerd().plan(&member.id)["memory"]["guest_mib"], ram, "{name}");
+        }
+        node.rmp_force(&pod);
+    });
+}
+
+/// The sandbox is the last of its pod to be killed: its score is the lowest of the pod's containers, and follows when
+/// one comes or goes. (Not every machine lets a process lower it: only what is raised is looked at.)
+pub fn the_sandboxs_oom_score_follows_its_containers(version: Version) {
+    let score = |process: &Proc| -> i32 {
+        let path = format!("/proc/{}/oom_score_adj", process.pid());
+        fs::read_to_string(path).unwrap().trim().parse().unwrap()
+    };
+    Node::with(version, &Setup::of(&[Image::Tiny]), |node| {
+        let pod = node.runp(&Pod::new("score"));
+        let sandbox = node.sandbox(&pod);
+        let hang = |name: &str| Container::new(name, Image::Tiny, &["tiny", "hang"]);
+        let low = node.run(&pod, &hang("low").oom_score_adj(500));
+        let high = node.run(&pod, &hang("high").oom_score_adj(900));
+        for (member, own) in [(&low, 500), (&high, 900)] {
+            node.wait_for(member, "hang\n", SOON);
+            assert_eq!(score(&node.member(member)), own);
+        }
+        eventually("it is the lowest", || score(&sandbox) == 500);
+        node.rm_force(&low);
+        eventually("it is what is left", || score(&sandbox) == 900);
+        node.rmp_force(&pod);
+    });
+}

@@ -1,0 +1,61 @@
+//! What is shown of pods against every containerd: each function here is a test in `cri_v1_6.rs` and in `cri_v2_3.rs`.
+//!
+//! Every test has a node of its own and ends with the leak check. A container's command replaces the image's whole
+//! command, `args[0]` included. A Debian guest takes seconds to boot, so a pod's life shows several things at once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
+
+pub mod failures;
+pub mod limits;
+pub mod logs;
+pub mod many;
+pub mod members;
+pub mod namespaces;
+pub mod network;
+pub mod ordinary;
+pub mod restart;
+pub mod stop;
+
+/// Makes a test of every function, in a module that is named after the version.
+macro_rules! tests {
+    ($name:ident, $version:ident) => {
+        $crate::cri::tests! { $name, $version,
+            failures: a_pod_has_files_while_it_runs;
+            failures: a_create_that_fails_harms_nobody_else;
+            failures: a_daemon_that_is_killed_takes_its_pod_with_it;
+            failures: containerd_is_killed_during_create;
+            failures: a_start_that_fails_or_hangs_leaves_nothing;
+            failures: a_start_that_gets_no_answer_harms_nobody;
+            failures: a_daemon_that_dies_during_create_leaves_nothing;
+            failures: a_delete_that_hangs_is_made_good_later;
+            limits: guests_fill_their_memory_under_the_pods_limit;
+            limits: the_sandboxs_oom_score_follows_its_containers;
+            logs: the_log_has_every_byte;
+            many: twenty_pods_come_and_go_at_once;
+            members: guests_of_a_pod_come_and_go_in_any_order;
+            members: the_second_guest_has_no_network;
+            members: a_pod_that_is_stopped_first_takes_its_guests_with_it;
+            namespaces: pid_namespaces_are_the_pods_or_the_containers_own_or_the_hosts;
+            namespaces: a_pod_in_the_hosts_network_touches_nothing_of_it;
+            network: a_guest_is_reached_and_reaches_the_host;
+            network: a_foreign_qdisc_and_its_filter_survive;
+            network: what_a_dead_guest_left_does_not_block_the_next;
+            ordinary: ordinary_pods_run_beside_ours;
+            restart: pods_outlive_containerd;
+            restart: containerd_is_killed_at_random_moments;
+            stop: a_guest_is_asked_and_then_killed;
+        }
+    };
+    ($name:ident, $version:ident, $($part:ident: $test:ident;)*) => {
+        mod $name {
+            use urunc_tests::harness::Version;
+            $(
+                #[test]
+                fn $test() {
+                    $crate::cri::$part::$test(Version::$version);
+                }
+            )*
+        }
+    };
+}
+pub(crate) use tests;

@@ -1,0 +1,150 @@
+//! containerd is killed and comes back.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use urunc_tests::{
+    direct::eventually,
+    harness::{Container, Image, Job, Node, Pod, SOON, Setup, Version},
+};
+
+/// A `start` that was killed may have left a daemon which nobody asked anything: it leaves by itself within 60 s.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// Guests run on; what they print and how they end while containerd is away is told afterwards; no daemon is left
+/// without a pod.
+pub fn pods_outlive_containerd(version: Version) {
+    Node::with(version, &Setup::of(&[Image::Tiny]), |node| {
+        let pods = ["one", "two"].map(|name| node.runp(&Pod::new(name)));
+        let guest =
+            |name: &str, words: &[&str]| Container::new(name, Image::Tiny, &[&["tiny"], words].concat());
+        let talks = ["say=before", "sleep=4000", "say=after", "hang"];
+        let stays = [node.run(&pods[0], &guest("a", &talks)), node.run(&pods[1], &guest("b", &["hang"]))];
+        let ends = node.run(&pods[1], &guest("ends", &["sleep=2500", "exit=9"]));
+        node.wait_for(&stays[0], "before\n", SOON);
+        let monitors = stays.each_ref().map(|member| node.member(member));
+        let ending = node.member(&ends);
+        let sandboxes = pods.each_ref().map(|pod| node.sandbox(pod));
+        let daemons = node.daemons().len();
+
+        node.containerd().kill9();
+        assert!(ending.is_alive(), "the guest was to run longer than that");
+        assert!(ending.ends_within(SOON));
+        let gone = time::OffsetDateTime::now_utc().unix_timestamp_nanos();
+        thread::sleep(Duration::from_millis(500));
+        node.containerd().restart();
+        node.is_ready(&[]);
+
+        let exit = node.wait_for_exit(&ends);
+        assert_eq!(exit.code, 9);
+        let apart = (gone - exit.finished).abs();
+        assert!(apart < 400_000_000, "it ended {apart} ns before or after that");
+        for (member, monitor) in stays.iter().zip(&monitors) {
+            assert!(monitor.is_alive());
+            assert_eq!(node.member(member).pid(), monitor.pid());
+            assert_eq!(node.state(member), "CONTAINER_RUNNING");
+        }
+        for (pod, sandbox) in pods.iter().zip(&sandboxes) {
+            assert!(sandbox.is_alive());
+            assert_eq!(node.pod_state(pod), "SANDBOX_READY");
+        }
+        node.wait_for(&stays[0], "before\nafter\n", SOON);
+        assert_eq!(node.logs(&stays[0]).text().matches("after").count(), 2, "once, and in the command");
+        assert_eq!(node.daemons().len(), daemons);
+
+        // All of it can be used as before.
+        node.stop(&stays[1], Duration::from_secs(5));
+        assert_eq!(node.wait_for_exit(&stays[1]).code, 143);
+        let again = node.run(&pods[1], &guest("b", &["exit=3"]).attempt(1));
+        assert_eq!(node.wait_for_exit(&again).code, 3);
+        for pod in &pods {
+            node.stopp(pod);
+            node.rmp(pod);
+        }
+        eventually("no daemon is left without a pod", || node.daemons().is_empty());
+    });
+}
+
+/// containerd is killed ten times at random moments of a pod's life; whatever that made of the pod, it can be removed,
+/// and nothing is left. `make sweep-restart` does it 20 times.
+pub fn containerd_is_killed_at_random_moments(version: Version) {
+    const KILLS: usize = 10;
+    // Longer than what is between two kills.
+    const LONGEST: u64 = 700;
+    let rounds = std::env::var("URUNC_TEST_SWEEP").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
+    let Some(node) = Node::begin(version, &Setup::of(&[Image::Tiny])) else { return };
+    for round in 0..rounds {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let lives = scope.spawn(|| {
+                for n in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        return n;
+                    }
+                    live(&node, &format!("r{round}n{n}"), &over);
+                }
+                0
+            });
+            for _ in 0..KILLS {
+                let moment = random() % LONGEST;
+                thread::sleep(Duration::from_millis(moment));
+                node.containerd().kill9();
+                node.containerd().restart();
+            }
+            over.store(true, Ordering::Relaxed);
+            assert!(lives.join().unwrap() > 0);
+        });
+        node.is_ready(&[]);
+        node.rmp_all();
+        node.containerd().forget_half_made_netns();
+    }
+    node.finish_within(IDLE);
+}
+
+/// A pod's life, each part of which may fail: then it goes on with the next one.
+fn live(node: &Node, name: &str, over: &AtomicBool) {
+    let call = |args: &[&str]| {
+        let began = Instant::now();
+        let job = Job::start(node.crictl(args));
+        while job.is_running() && began.elapsed() < SOON {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let done = if job.is_running() { return None } else { job.wait(SOON) };
+        (done.status == Some(0)).then(|| done.text().trim().to_owned())
+    };
+    let (command, sandbox) = node.runp_command(&Pod::new(name));
+    let made = Job::start(command).wait(SOON);
+    if made.status != Some(0) {
+        return;
+    }
+    let sandbox = sandbox.with_id(made.text().trim());
+    for words in [["say=x", "exit=3"], ["say=y", "hang"]] {
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+        let container = Container::new(
+            words[0].split_once('=').unwrap().1,
+            Image::Tiny,
+            &[&["tiny"], &words[..]].concat(),
+        );
+        let done = Job::start(node.create_command(&sandbox, &container)).wait(SOON);
+        if done.status != Some(0) {
+            continue;
+        }
+        let id = done.text().trim().to_owned();
+        call(&["start", &id]);
+        call(&["stop", "--timeout", "5", &id]);
+        call(&["rm", "--force", &id]);
+    }
+    call(&["stopp", &sandbox.id]);
+    call(&["rmp", &sandbox.id]);
+}
+
+fn random() -> u64 {
+    let mut bytes = [0u8; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).unwrap();
+    u64::from_le_bytes(bytes)
+}

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
+use rustix::{
+    mount::{UnmountFlags, unmount},
+    process::Signal,
+};
 use sha2::{Digest, Sha256};
 
 use crate::direct::Proc;
@@ -91,7 +94,7 @@ impl Containerd {
 
     fn new(version: Version, scratch: &Scratch, kit: &Arc<Kit>, name: &str) -> Self {
         let folder = scratch.path().join(name);
-        fs::create_dir(&folder).unwrap();
+        fs::create_dir_all(folder.join("tmp")).unwrap();
         Self {
             version,
             scratch: scratch.clone(),
@@ -120,6 +123,18 @@ impl Containerd {
     /// Its socket.
     pub fn address(&self) -> PathBuf {
         self.folder.join("c.sock")
+    }
+
+    /// Where containerd and its clients mount an image for a moment, to look into its /etc/passwd. One that is killed
+    /// in that moment leaves the mount: theirs, not the shim's, which has no business there.
+    pub(super) fn temporary(&self) -> PathBuf {
+        self.folder.join("tmp")
+    }
+
+    /// Whether a mount, as the leak check names it, is such a one.
+    pub(super) fn is_temporary_mount(&self, name: &str) -> bool {
+        let inside = Path::new(name).strip_prefix(self.temporary());
+        inside.is_ok_and(|inside| inside.to_string_lossy().starts_with("containerd-mount"))
     }
 
     /// The namespace of its containers.
@@ -182,6 +197,11 @@ impl Containerd {
         }
         child.wait().unwrap();
         assert!(ended, "containerd does not end on SIGTERM");
+        for point in self.scratch.mounts() {
+            if self.is_temporary_mount(&point.to_string_lossy()) {
+                unmount(&point, UnmountFlags::empty()).unwrap();
+            }
+        }
     }
 
     /// What the leak check must know: the sockets' names are hashes of the ids.
@@ -251,6 +271,7 @@ impl Containerd {
         let [ours, theirs] = [self.scratch.path().join("bin"), env::programs(self.version)];
         command
             .env("PATH", format!("{}:{}:{path}", ours.display(), theirs.display()))
+            .env("TMPDIR", self.temporary())
             .env("URUNC_ROOT", self.scratch.root())
             .env("URUNC_LOG", "debug")
             .envs(self.variables.iter().map(|(name, value)| (name, value)));

@@ -25,6 +25,7 @@ impl Containerd {
         let mut command = Command::new(env::programs(self.version).join("ctr"));
         command.arg("-a").arg(self.address()).args(["-n", &self.namespace()]).args(args);
         command.env("CONTAINERD_SNAPSHOTTER", env::snapshotter(self.scratch.path()));
+        command.env("TMPDIR", self.temporary());
         command
     }
 

@@ -183,7 +183,10 @@ impl Test {
 
     fn difference(&self, scope: &Scope) -> Leaks {
         let mut leaks = self.before.diff(&Snapshot::take(scope));
-        leaks.leaked.retain(|entry| !self.is_standing(entry));
+        let is_theirs = |entry: &Entry| {
+            entry.kind == Kind::Mount && self.containerds.iter().any(|c| c.is_temporary_mount(&entry.name))
+        };
+        leaks.leaked.retain(|entry| !self.is_standing(entry) && !is_theirs(entry));
         leaks
     }
 

@@ -297,7 +297,7 @@ impl Daemon {
     pub fn end_container(self: &Arc<Self>, id: String) {
         let runtime = self.runtime.clone();
         spawn_blocking(move || {
-            if let Err(e) = runtime.end(&id, Instant::now() + END_WAIT) {
+            if let Err(e) = runtime.end(&id, Instant::now() + fault::deadline("deadline.end", END_WAIT)) {
                 tracing::warn!(id, error = e.chain(), "the container was not ended yet");
             }
         });
@@ -307,7 +307,7 @@ impl Daemon {
     async fn terminate(self: &Arc<Self>, server: &mut Server, leaving: &Leaving) -> Result<(), Error> {
         tracing::info!("asked to end: ending all containers");
         self.set_leaving(true);
-        let deadline = Instant::now() + END_WAIT;
+        let deadline = Instant::now() + fault::deadline("deadline.end", END_WAIT);
         let ends: Vec<_> = self
             .runtime
             .all()
@@ -377,7 +377,9 @@ impl Retry {
         for container in blocked {
             let runtime = daemon.runtime.clone();
             spawn_blocking(move || {
-                if let Err(e) = runtime.retry(&container, Instant::now() + END_WAIT) {
+                if let Err(e) =
+                    runtime.retry(&container, Instant::now() + fault::deadline("deadline.retry", END_WAIT))
+                {
                     tracing::warn!(id = container.id, error = e.chain(), "still blocked");
                 }
             });

@@ -17,7 +17,11 @@
 //! | `stop` | SIGSTOP to the process itself |
 //! | `panic` | a panic |
 //! | `delay:MS` | a pause of MS milliseconds |
+//! | `hold` | a pause until the file no longer says so |
 //! | `trace` | nothing but its line in `.fired`: `*=trace` tells which points there are |
+//!
+//! A line `deadline.NAME=MS` puts MS milliseconds in the place of the deadline of that name ([`deadline`]), which
+//! goes to `.fired` as well: a test need not wait for a deadline that is meant for a busy node.
 
 use thiserror::Error;
 
@@ -49,13 +53,20 @@ pub fn step(_step: &str, _place: &'static str) -> Result<(), Injected> {
     Ok(())
 }
 
+/// How long something may take: `default`, unless a test wants it shorter. In a release: `default`.
+#[cfg(not(feature = "enabled"))]
+#[inline(always)]
+pub fn deadline(_name: &'static str, default: std::time::Duration) -> std::time::Duration {
+    default
+}
+
 /// Lets a child that is executed with an environment of its own meet the same faults. In a release: nothing.
 #[cfg(not(feature = "enabled"))]
 #[inline(always)]
 pub fn pass_on(_command: &mut std::process::Command) {}
 
 #[cfg(feature = "enabled")]
-pub use enabled::{pass_on, point, step};
+pub use enabled::{deadline, pass_on, point, step};
 
 #[cfg(feature = "enabled")]
 mod enabled {
@@ -127,6 +138,22 @@ mod enabled {
         point(&format!("{step}.{place}"))
     }
 
+    /// How long something may take: `default`, unless a line of the file says otherwise.
+    pub fn deadline(name: &str, default: Duration) -> Duration {
+        let Some((faults, mut fired)) = std::env::var_os("URUNC_FAULTS").and_then(|file| read(&file).ok())
+        else {
+            return default;
+        };
+        let set = |line: &str| line.split_once('=').filter(|(place, _)| *place == name)?.1.parse().ok();
+        match faults.lines().find_map(set) {
+            Some(ms) => {
+                fired.write_all(format!("{name} {ms} {}\n", std::process::id()).as_bytes()).ok();
+                Duration::from_millis(ms)
+            }
+            None => default,
+        }
+    }
+
     /// A point at which a test may make something go wrong.
     pub fn point(name: &str) -> Result<(), Injected> {
         let Some(file) = std::env::var_os("URUNC_FAULTS") else { return Ok(()) };
@@ -143,6 +170,13 @@ mod enabled {
             }
             // One write per line: lines of several processes do not mix.
             fired.write_all(format!("{name} {action} {}\n", std::process::id()).as_bytes()).ok();
+            if action == "hold" {
+                let held = || read(&file).is_ok_and(|(now, _)| now.lines().any(|l| l == line));
+                while held() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                continue;
+            }
             act(name, action)?;
         }
         Ok(())
@@ -165,8 +199,11 @@ mod enabled {
 
 #[cfg(all(test, not(feature = "enabled")))]
 mod tests {
+    use std::time::Duration;
+
     #[test]
     fn a_release_has_no_points() {
         assert_eq!(super::point("anything"), Ok(()));
+        assert_eq!(super::deadline("deadline.anything", Duration::from_secs(7)), Duration::from_secs(7));
     }
 }

@@ -173,7 +173,7 @@ impl Runtime {
         dir: &RunDir,
         lock: Lock,
     ) -> Result<(Launcher, Plan), Error> {
-        let deadline = Instant::now() + CREATE_WAIT;
+        let deadline = Instant::now() + fault::deadline("deadline.create", CREATE_WAIT);
         let work = CreateWork {
             request,
             container,
@@ -254,7 +254,7 @@ impl Runtime {
                 return Err(Error::AlreadyExists { id: request.id.clone() });
             }
             Read::Record(old) => {
-                let deadline = Instant::now() + REMAINS_WAIT;
+                let deadline = Instant::now() + fault::deadline("deadline.remains", REMAINS_WAIT);
                 recover::unwind_held(&self.notes, &dir, old, &lock, deadline)?;
             }
             Read::Unreadable(e) if !e.is_garbled() => return Err(e.into()),
@@ -341,7 +341,8 @@ impl Runtime {
         record.state = State::Unwinding;
         container.live().state = State::Unwinding;
         let mut cx = Cx::unwinding(record, dir, Held::No, &self.notes);
-        let report = unwind(&mut cx, None, Instant::now() + ROLLBACK_WAIT);
+        let wait = fault::deadline("deadline.rollback", ROLLBACK_WAIT);
+        let report = unwind(&mut cx, None, Instant::now() + wait);
         let text = describe(&report);
         if report.is_clean() {
             return Ok(text);

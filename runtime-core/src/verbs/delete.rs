@@ -26,7 +26,10 @@ impl Runtime {
             state @ (State::Starting | State::Running | State::Paused) => {
                 Err(Error::WrongState { id: id.to_owned(), verb: "delete", state })
             }
-            _ => self.unwind_container(&container, Remains::Nothing, Instant::now() + UNWIND_WAIT),
+            _ => {
+                let deadline = Instant::now() + fault::deadline("deadline.delete", UNWIND_WAIT);
+                self.unwind_container(&container, Remains::Nothing, deadline)
+            }
         }
     }
 
@@ -69,7 +72,7 @@ impl Runtime {
         self.give_up(container);
         let id = container.id.clone();
         let gone = || self.get(&id).is_err();
-        let deadline = Instant::now() + CANCEL_WAIT;
+        let deadline = Instant::now() + fault::deadline("deadline.cancel", CANCEL_WAIT);
         let settled = container
             .wait_until(deadline, |live| !matches!(live.state, State::Creating | State::Unwinding) || gone());
         match (settled, container.snapshot().state) {

@@ -48,7 +48,7 @@ impl Runtime {
         let container = self.get(id)?;
         let mut work = container.work();
         container.enter("start", Event::StartBegins)?;
-        let deadline = Instant::now() + START_WAIT;
+        let deadline = Instant::now() + fault::deadline("deadline.start", START_WAIT);
 
         let plan = match self.planned(&work, &container) {
             Ok(plan) => plan,

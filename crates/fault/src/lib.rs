@@ -7,8 +7,9 @@
 //! where it was meant to. A process that changes its root (a launcher) goes on with the files as it saw them at its
 //! first point.
 //!
-//! The file holds a line for each fault, `NAME[#N]=ACTION[:ARG]`; `#N` fires only at the Nth passage of that process
-//! (default: at each), and the name `*` is every point. The actions:
+//! The file holds a line for each fault, `NAME[#N|#once][@AFTER]=ACTION[:ARG]`; a name that begins with `*` is every
+//! point that ends with the rest. `#N` fires only at the Nth passage of that process (default: at each), `#once` only
+//! if it has not fired yet in any process, and `@AFTER` only once something has fired at the point AFTER. The actions:
 //!
 //! | action | what happens |
 //! | --- | --- |
@@ -95,7 +96,7 @@ mod enabled {
     fn open(file: &OsStr) -> io::Result<(File, File)> {
         let mut fired = file.to_owned();
         fired.push(".fired");
-        let fired = OpenOptions::new().append(true).create(true).open(fired)?;
+        let fired = OpenOptions::new().read(true).append(true).create(true).open(fired)?;
         Ok((File::open(file)?, fired))
     }
 
@@ -105,18 +106,23 @@ mod enabled {
         Ok((fcntl_dupfd_cloexec(faults, 100)?.into(), fcntl_dupfd_cloexec(fired, 100)?.into()))
     }
 
-    /// The faults as they are now, and their log.
-    fn read(file: &OsStr) -> io::Result<(String, File)> {
+    /// The faults as they are now, what has fired, and where that is written.
+    fn read(file: &OsStr) -> io::Result<(String, String, File)> {
         let kept = KEPT.get_or_init(|| keep(file).ok());
-        let (mut faults, fired) = match (open(file), kept) {
+        let (faults, log) = match (open(file), kept) {
             (Ok(files), _) => files,
-            (Err(_), Some((faults, fired))) => (faults.try_clone()?, fired.try_clone()?),
+            (Err(_), Some((faults, log))) => (faults.try_clone()?, log.try_clone()?),
             (Err(e), None) => return Err(e),
         };
+        Ok((text(&faults)?, text(&log)?, log))
+    }
+
+    /// All of a file, wherever it was read to before.
+    fn text(mut file: &File) -> io::Result<String> {
         let mut text = String::new();
-        faults.rewind()?;
-        faults.read_to_string(&mut text)?;
-        Ok((text, fired))
+        file.rewind()?;
+        file.read_to_string(&mut text)?;
+        Ok(text)
     }
 
     fn passage(name: &str) -> u32 {
@@ -140,14 +146,14 @@ mod enabled {
 
     /// How long something may take: `default`, unless a line of the file says otherwise.
     pub fn deadline(name: &str, default: Duration) -> Duration {
-        let Some((faults, mut fired)) = std::env::var_os("URUNC_FAULTS").and_then(|file| read(&file).ok())
+        let Some((faults, _, mut log)) = std::env::var_os("URUNC_FAULTS").and_then(|file| read(&file).ok())
         else {
             return default;
         };
         let set = |line: &str| line.split_once('=').filter(|(place, _)| *place == name)?.1.parse().ok();
         match faults.lines().find_map(set) {
             Some(ms) => {
-                fired.write_all(format!("{name} {ms} {}\n", std::process::id()).as_bytes()).ok();
+                log.write_all(format!("{name} {ms} {}\n", std::process::id()).as_bytes()).ok();
                 Duration::from_millis(ms)
             }
             None => default,
@@ -158,28 +164,63 @@ mod enabled {
     pub fn point(name: &str) -> Result<(), Injected> {
         let Some(file) = std::env::var_os("URUNC_FAULTS") else { return Ok(()) };
         let passage = passage(name);
-        let Ok((faults, mut fired)) = read(&file) else { return Ok(()) };
+        let Ok((faults, fired, mut log)) = read(&file) else { return Ok(()) };
         for line in faults.lines() {
-            let Some((place, action)) = line.split_once('=') else { continue };
-            let (place, nth) = match place.split_once('#') {
-                Some((place, nth)) => (place, nth.parse().ok()),
-                None => (place, None),
-            };
-            if (place != name && place != "*") || nth.is_some_and(|n: u32| n != passage) {
+            let Some(fault) = Fault::parse(line) else { continue };
+            if !fault.is_due(name, passage, &fired) {
                 continue;
             }
             // One write per line: lines of several processes do not mix.
-            fired.write_all(format!("{name} {action} {}\n", std::process::id()).as_bytes()).ok();
-            if action == "hold" {
-                let held = || read(&file).is_ok_and(|(now, _)| now.lines().any(|l| l == line));
-                while held() {
+            log.write_all(format!("{name} {} {}\n", fault.action, std::process::id()).as_bytes()).ok();
+            if fault.action == "hold" {
+                while read(&file).is_ok_and(|(now, ..)| now.lines().any(|l| l == line)) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 continue;
             }
-            act(name, action)?;
+            act(name, fault.action)?;
         }
         Ok(())
+    }
+
+    /// A line of the file.
+    struct Fault<'a> {
+        name: &'a str,
+        passage: &'a str,
+        after: &'a str,
+        action: &'a str,
+    }
+
+    impl<'a> Fault<'a> {
+        fn parse(line: &'a str) -> Option<Self> {
+            let (place, action) = line.split_once('=')?;
+            let (place, after) = place.split_once('@').unwrap_or((place, ""));
+            let (name, passage) = place.split_once('#').unwrap_or((place, ""));
+            Some(Self { name, passage, after, action })
+        }
+
+        fn is_at(&self, name: &str) -> bool {
+            self.name.strip_prefix('*').map_or(self.name == name, |end| name.ends_with(end))
+        }
+
+        /// Whether it is to happen at this passage of a point, after all that has `fired`.
+        fn is_due(&self, name: &str, passage: u32, fired: &str) -> bool {
+            // Point, action, process.
+            let has_fired = |is_it: &dyn Fn(&str, &str) -> bool| {
+                fired.lines().any(|line| {
+                    let mut words = line.split(' ');
+                    is_it(words.next().unwrap_or_default(), words.next().unwrap_or_default())
+                })
+            };
+            let is_turn = match self.passage {
+                "" => true,
+                "once" => !has_fired(&|point, action| self.is_at(point) && action == self.action),
+                nth => nth.parse() == Ok(passage),
+            };
+            self.is_at(name)
+                && is_turn
+                && (self.after.is_empty() || has_fired(&|point, _| point == self.after))
+        }
     }
 
     #[expect(clippy::panic, reason = "the action `panic` is a panic on purpose")]

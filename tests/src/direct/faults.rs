@@ -1,6 +1,10 @@
 //! The file of faults: what is to go wrong, and what did.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+};
 
 /// The file that `URUNC_FAULTS` names.
 #[derive(Debug)]
@@ -29,7 +33,18 @@ impl Faults {
     /// These faults from now on, and nothing has fired yet.
     pub fn set(&self, lines: &[&str]) {
         fs::write(self.fired_file(), "").unwrap();
-        fs::write(&self.file, lines.join("\n")).unwrap();
+        self.change(lines);
+    }
+
+    /// Other faults from now on; what has fired is remembered.
+    pub fn change(&self, lines: &[&str]) {
+        // In one write: a process that reads it meanwhile must not find it empty. By rename it could not be done, for
+        // a launcher reads the file that it opened once.
+        let mut text = lines.join("\n");
+        let before = fs::metadata(&self.file).map_or(0, |m| usize::try_from(m.len()).unwrap());
+        text.extend(std::iter::repeat_n('\n', before.saturating_sub(text.len())));
+        let file = File::options().write(true).create(true).truncate(false).open(&self.file).unwrap();
+        file.write_all_at(text.as_bytes(), 0).unwrap();
     }
 
     /// What fired since.

@@ -44,6 +44,7 @@ pub fn create(
             }
             outcome => outcome?,
         }
+        fault::point("cgroup.leaf")?;
     }
     for h in &plan.hierarchies {
         match h.version {

@@ -116,6 +116,9 @@ pub enum Error {
         /// All of them, in the order in which they came.
         failures: Vec<Error>,
     },
+    /// A fault that a test injected.
+    #[error(transparent)]
+    Injected(#[from] fault::Injected),
 }
 
 /// What is wrong with a cgroups path.

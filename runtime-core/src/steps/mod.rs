@@ -179,15 +179,21 @@ impl Context for Cx<'_> {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let container = match &self.work {
-            Work::Create(work) => work.container,
-            Work::Network(work) => work.container,
+        let (container, deadline) = match &self.work {
+            Work::Create(work) => (work.container, work.deadline),
+            Work::Network(work) => (work.container, work.deadline),
+            // Behind the gate it is up to the monitor.
+            Work::Start(work) if !work.sent => (work.container, work.deadline),
             Work::Start(_) | Work::Unwind => return Ok(()),
         };
-        match container.live().cancelled {
-            true => Err(Error::Cancelled { id: self.record.id.clone() }),
-            false => Ok(()),
+        let id = || self.record.id.clone();
+        if container.live().cancelled {
+            return Err(Error::Cancelled { id: id() });
         }
+        if Instant::now() >= deadline {
+            return Err(Error::Deadline { id: id(), verb: "the step before" });
+        }
+        Ok(())
     }
 
     fn injected(&self, fault: fault::Injected) -> Error {

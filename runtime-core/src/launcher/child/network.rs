@@ -72,7 +72,9 @@ impl Network {
             NetworkAct::Ingress { index } => {
                 // What a dead tap left would swallow every frame; a qdisc that was made for it is ours to remove.
                 let stale = host_net::remove_stale(*index)?;
+                fault_at("launcher.stale-gone")?;
                 let made = host_net::make_ingress(*index)?;
+                fault_at("launcher.ingress")?;
                 Ok(made || stale.iter().any(|mark| mark.ingress_made))
             }
             NetworkAct::Tie { index, tap, mtu, mark } => self.tie(*index, tap, *mtu, *mark),

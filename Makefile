@@ -45,6 +45,10 @@ test: deps build-fault ## everything: build, then all tests (ARGS='...' are carg
 sweep-restart: deps build-fault ## kill containerd at random moments of pods' lives, 20 rounds for each version
 	@URUNC_TEST_SWEEP=20 tests/run.sh --test cri_v1_6 --test cri_v2_3 containerd_is_killed_at_random_moments
 
+.PHONY: matrix
+matrix: deps build-fault ## every fault at every point of every step, a quarter of an hour or two (CASE=NAME: those with NAME in it)
+	@URUNC_MATRIX='$(or $(CASE),all)' tests/run.sh --test matrix -- --nocapture
+
 .PHONY: lint
 lint: ## format, clippy and shellcheck, warnings are errors
 	@tests/lint.sh

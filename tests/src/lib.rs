@@ -2,3 +2,4 @@
 
 pub mod direct;
 pub mod harness;
+pub mod matrix;

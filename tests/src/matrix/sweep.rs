@@ -1,0 +1,144 @@
+//! Runs many cases, several at once, and tells what came of them.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use super::{Case, Fault, Next, Plan, Undo, Verb, plan::Place};
+
+/// How many cases run at once: they wait more than they work.
+const AT_ONCE: usize = 3;
+
+/// Which cases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Every step and point with an error and a crash; the undos and the ways on take turns.
+    Short,
+    /// All.
+    All,
+    /// Those whose name contains this.
+    Named(String),
+}
+
+/// Runs the chosen cases and prints what came of them. `false`: some failed.
+#[track_caller]
+pub fn sweep(choice: &Choice) -> bool {
+    let Some(plans) = Verb::ALL.into_iter().map(Plan::find).collect::<Option<Vec<_>>>() else { return true };
+    let cases: Vec<(Case, bool)> = plans.iter().flat_map(|plan| cases(plan, choice)).collect();
+    assert!(!cases.is_empty(), "no case is called so: {choice:?}");
+    let began = Instant::now();
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    let work = || {
+        while let Some((case, undone)) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
+            // What it panicked with is on stderr, and so is its daemon's log.
+            if catch_unwind(AssertUnwindSafe(|| case.run(*undone))).is_err() {
+                say(&format!("FAILED {case}\n  repeat it: make matrix CASE={case}"));
+                failures.lock().unwrap().push(case.to_string());
+            }
+            let done = next.load(Ordering::SeqCst).min(cases.len());
+            if done.is_multiple_of(100) {
+                say(&format!(
+                    "matrix: {done} of {} cases, {:.0} s",
+                    cases.len(),
+                    began.elapsed().as_secs_f32()
+                ));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(work);
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    say(&table(&plans, &cases, &failures));
+    say(&format!(
+        "matrix: {} cases in {:.0} s, {} failed (something left, somebody touched, or an id of no use)",
+        cases.len(),
+        began.elapsed().as_secs_f32(),
+        failures.len()
+    ));
+    failures.is_empty()
+}
+
+/// The cases of a verb, each with whether something must be undone in it.
+fn cases(plan: &Plan, choice: &Choice) -> Vec<(Case, bool)> {
+    let mut cases = Vec::new();
+    let mut turn = 0;
+    for point in &plan.points {
+        let undone = plan.is_undone_at(point);
+        let case = |fault, undo, next| Case { verb: plan.verb, point: point.clone(), fault, undo, next };
+        for fault in Fault::EACH {
+            // In turns: each undo meets each way on.
+            let pair = (Undo::ALL[turn % Undo::ALL.len()], Next::ALL[turn % Next::ALL.len()]);
+            for undo in Undo::ALL.into_iter().filter(|undo| undone || *undo == Undo::Works) {
+                for next in Next::ALL {
+                    let is_chosen = match choice {
+                        Choice::Short => {
+                            let is_turn = (undo, next) == pair || (!undone && next == pair.1);
+                            fault != Fault::Hang && is_turn && point.place != Place::Between
+                        }
+                        Choice::All => true,
+                        Choice::Named(part) => case(fault, undo, next).to_string().contains(part),
+                    };
+                    if is_chosen {
+                        cases.push((case(fault, undo, next), undone));
+                    }
+                }
+            }
+            turn += 1;
+        }
+    }
+    // One of them panics.
+    if let Some(middle) = plan.points.iter().find(|p| p.place == Place::Middle && p.in_daemon) {
+        let (point, undone) = (middle.clone(), plan.is_undone_at(middle));
+        let case =
+            Case { verb: plan.verb, point, fault: Fault::Panic, undo: Undo::Works, next: Next::Delete };
+        if !matches!(choice, Choice::Named(part) if !case.to_string().contains(part)) {
+            cases.push((case, undone));
+        }
+    }
+    cases
+}
+
+/// How many cases each verb, fault and undo had.
+fn table(plans: &[Plan], cases: &[(Case, bool)], failures: &[String]) -> String {
+    let mut rows: BTreeMap<(usize, &str), [usize; 5]> = BTreeMap::new();
+    for (case, _) in cases {
+        let verb = Verb::ALL.iter().position(|v| *v == case.verb).unwrap();
+        let undo = Undo::ALL.iter().position(|u| *u == case.undo).unwrap();
+        rows.entry((verb, case.fault.name())).or_default()[undo] += 1;
+    }
+    let mut text = format!("{:<16}{:<8}", "VERB", "FAULT");
+    for undo in Undo::ALL {
+        write!(text, "{:>17}", undo.name().to_uppercase()).unwrap();
+    }
+    for ((verb, fault), counts) in rows {
+        write!(text, "\n{:<16}{fault:<8}", Verb::ALL[verb].name()).unwrap();
+        for count in counts {
+            write!(text, "{count:>17}").unwrap();
+        }
+    }
+    for plan in plans {
+        let steps = plan.steps().join(", ");
+        write!(text, "\n{}: {} points; steps: {steps}", plan.verb.name(), plan.points.len()).unwrap();
+    }
+    for failure in failures {
+        write!(text, "\nfailed: {failure}").unwrap();
+    }
+    text
+}
+
+/// Not println!, which a test's runner swallows: people look at it while it runs.
+fn say(text: &str) {
+    writeln!(std::io::stderr(), "{text}").ok();
+}

@@ -1,0 +1,112 @@
+//! The verbs during which something goes wrong: how they are led up to, and called.
+
+use crate::direct::{Bench, Bundle, Client, Failure, Pending, PodNetwork, Spec};
+
+/// A verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Create of a guest in a pod's network.
+    Create,
+    /// Start of a guest whose network was not there in Create.
+    Start,
+    /// Delete of a guest that runs in a pod's network and was killed.
+    Delete,
+    /// Create of a pod's sandbox.
+    CreateSandbox,
+    /// Its Start.
+    StartSandbox,
+}
+
+/// A call of one of them.
+pub enum Call {
+    /// Of Create.
+    Create(Pending<containerd_shim_protos::api::CreateTaskResponse>),
+    /// Of Start.
+    Start(Pending<containerd_shim_protos::api::StartResponse>),
+    /// Of Delete.
+    Delete(Pending<containerd_shim_protos::api::DeleteResponse>),
+}
+
+impl Call {
+    /// Waits for the answer.
+    pub fn wait(self) -> Result<(), Failure> {
+        match self {
+            Self::Create(pending) => pending.wait().map(drop),
+            Self::Start(pending) => pending.wait().map(drop),
+            Self::Delete(pending) => pending.wait().map(drop),
+        }
+    }
+}
+
+impl Verb {
+    /// All.
+    pub const ALL: [Self; 5] =
+        [Self::Create, Self::Start, Self::Delete, Self::CreateSandbox, Self::StartSandbox];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Start => "start",
+            Self::Delete => "delete",
+            Self::CreateSandbox => "create-sandbox",
+            Self::StartSandbox => "start-sandbox",
+        }
+    }
+
+    /// The fault file's name of its deadline.
+    pub(super) fn deadline(self) -> &'static str {
+        match self {
+            Self::Create | Self::CreateSandbox => "deadline.create",
+            Self::Start | Self::StartSandbox => "deadline.start",
+            Self::Delete => "deadline.delete",
+        }
+    }
+
+    /// Whether there is something to undo from its beginning on.
+    pub(super) fn has_made_something(self) -> bool {
+        !matches!(self, Self::Create | Self::CreateSandbox)
+    }
+
+    /// A bundle for it.
+    pub(super) fn bundle(self, bench: &Bench, network: &PodNetwork, id: &str) -> Bundle {
+        let spec = match self {
+            Self::CreateSandbox | Self::StartSandbox => Spec::sandbox(),
+            _ => Spec::tiny("hang"),
+        };
+        bench.bundle(id, &spec.join_network(&network.path())).without_stdio()
+    }
+
+    /// All that comes before the call; what is in the pod's network without us.
+    #[track_caller]
+    pub(super) fn prepare(self, client: &Client, bundle: &Bundle, network: &PodNetwork) -> String {
+        // As Docker does: its network comes only between Create and Start.
+        if self == Self::Start {
+            client.create(bundle).unwrap();
+        }
+        network.plug();
+        let clean = network.state();
+        match self {
+            Self::Create | Self::Start | Self::CreateSandbox => {}
+            Self::StartSandbox => drop(client.create(bundle).unwrap()),
+            Self::Delete => {
+                client.create(bundle).unwrap();
+                client.start(&bundle.id).unwrap();
+                client.kill(&bundle.id, 9).unwrap();
+                client.wait(&bundle.id).unwrap();
+            }
+        }
+        clean
+    }
+
+    /// Calls it.
+    pub(super) fn call(self, client: &Client, bundle: &Bundle) -> Call {
+        match self {
+            Self::Create | Self::CreateSandbox => {
+                Call::Create(client.send_create(bundle, std::time::Duration::from_secs(30)))
+            }
+            Self::Start | Self::StartSandbox => Call::Start(client.send_start(&bundle.id)),
+            Self::Delete => Call::Delete(client.send_delete(&bundle.id)),
+        }
+    }
+}

@@ -61,9 +61,13 @@ impl Step<Cx<'_>> for IngressStep {
         Ok(if act_in(cx, act, deadline)? { Undone::Removed } else { Undone::WasAbsent })
     }
 
-    /// What is there now is somebody else's, or he has a filter in it.
-    fn probe(&self, _: &mut Cx<'_>) -> Result<Presence, Error> {
-        Ok(Presence::Absent)
+    /// What is there now is somebody else's, or he has a filter in it. With our own filter still in it, because its undo
+    /// failed, it was not removed and must be tried again behind that.
+    fn probe(&self, cx: &mut Cx<'_>) -> Result<Presence, Error> {
+        if cx.record.network.as_ref().is_none_or(|network| !network.ingress_made) {
+            return Ok(Presence::Absent);
+        }
+        is_tied(cx)
     }
 }
 
@@ -94,10 +98,7 @@ impl Step<Cx<'_>> for RedirectStep {
     }
 
     fn probe(&self, cx: &mut Cx<'_>) -> Result<Presence, Error> {
-        let Some(network) = &cx.record.network else { return Ok(Presence::Absent) };
-        let act = NetworkAct::IsTied { index: network.index, txid: txid(cx)? };
-        let tied = act_in(cx, act, Instant::now() + super::PROBE_WAIT)?;
-        Ok(if tied { Presence::Present } else { Presence::Absent })
+        is_tied(cx)
     }
 }
 
@@ -124,6 +125,14 @@ fn act_in(cx: &mut Cx<'_>, act: NetworkAct, deadline: Instant) -> Result<bool, E
     // One that failed is not asked again.
     cx.helper = Some(helper);
     Ok(done)
+}
+
+/// Whether the transaction's filter is at the pod's interface.
+fn is_tied(cx: &mut Cx<'_>) -> Result<Presence, Error> {
+    let Some(network) = &cx.record.network else { return Ok(Presence::Absent) };
+    let act = NetworkAct::IsTied { index: network.index, txid: txid(cx)? };
+    let tied = act_in(cx, act, Instant::now() + super::PROBE_WAIT)?;
+    Ok(if tied { Presence::Present } else { Presence::Absent })
 }
 
 fn txid(cx: &Cx<'_>) -> Result<Txid, Error> {

@@ -107,6 +107,10 @@ impl Task for TaskService {
                 "checkpoint: a guest cannot be restored from a checkpoint; create it without one",
             ));
         }
+        if self.daemon.runtime.is_in_the_way(&req.id) {
+            let id = req.id.clone();
+            self.run(move |runtime| runtime.make_way(&id)).await?;
+        }
         if self.daemon.is_leaving() {
             return Err(get_rpc_status(Code::UNAVAILABLE, "the shim is leaving; try again"));
         }

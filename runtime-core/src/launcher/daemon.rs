@@ -48,6 +48,8 @@ pub struct Launcher {
 #[derive(Debug)]
 pub struct Gate {
     socket: Socket,
+    /// It was asked something and has not answered yet.
+    owes: bool,
 }
 
 impl Launcher {
@@ -76,7 +78,7 @@ impl Launcher {
             pidfd_open(getpid(), PidfdFlags::empty()).map_err(Error::system("open a pidfd of ourselves"))?;
         let mut fds = vec![daemon.as_fd()];
         fds.extend(cgroups.iter().map(OwnedFd::as_fd));
-        let mut gate = Gate { socket: ours };
+        let mut gate = Gate { socket: ours, owes: false };
         fault::point("launcher.spawned")?;
         gate.send(&ToLauncher::Setup(setup), &fds)?;
 
@@ -108,6 +110,18 @@ impl Launcher {
 }
 
 impl Gate {
+    /// Waits for what a question that was given up is still answered, whatever that is: behind it the launcher waits as
+    /// before. An error: it does not.
+    pub fn settle(&mut self, deadline: Instant, words: &LastWords) -> Result<(), Error> {
+        if !self.owes {
+            return Ok(());
+        }
+        match self.receive(deadline, "answer", words) {
+            Ok(_) | Err(Error::Launcher { .. }) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Asks for an fd of the image's root once more.
     pub fn image(&mut self, deadline: Instant, words: &LastWords) -> Result<OwnedFd, Error> {
         self.send(&ToLauncher::Image, &[])?;
@@ -180,7 +194,8 @@ impl Gate {
         }
     }
 
-    fn send(&self, message: &ToLauncher, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
+    fn send(&mut self, message: &ToLauncher, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        self.owes = true;
         self.socket.send(message, fds).map_err(Error::system("send a message to the launcher"))
     }
 
@@ -198,6 +213,7 @@ impl Gate {
         if !self.socket.wait(deadline).map_err(Error::system("wait for the launcher"))? {
             return Err(Error::Deadline { id: "launcher".to_owned(), verb: doing });
         }
+        self.owes = false;
         match self.try_receive()? {
             Some((FromLauncher::Failed { action, errno }, _)) => Err(failed(action, errno)),
             Some((message, fds)) => Ok((message, fds.into_iter().next())),

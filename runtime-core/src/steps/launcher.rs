@@ -14,6 +14,7 @@ use crate::{
     Error,
     launcher::{Door, Launcher, Setup, View, reap},
     oom,
+    record::Record,
     request::Role,
 };
 
@@ -64,32 +65,7 @@ impl Step<Cx<'_>> for LauncherStep {
         if let Work::Create(work) = &mut cx.work {
             work.launcher = None;
         }
-        let mut undone = Undone::WasAbsent;
-        let process = match cx.record.process.as_ref().map(proc_id::ProcessId::open).transpose() {
-            Ok(process) => process.flatten(),
-            // Garbage in the record: nobody is signalled for it. The leaf shows whether anybody of ours is left.
-            Err(e @ proc_id::Error::NotAProcess { .. }) => {
-                tracing::error!(id = cx.record.id, error = %e, "the record names a process that cannot be ours");
-                None
-            }
-            Err(e) => return Err(e.into()),
-        };
-        if let Some(process) = &process {
-            process.signal(Signal::KILL)?;
-            undone = Undone::Removed;
-        }
-        // Whoever else is in the leaf: a first stage, a helper, a process whose identity was never written.
-        if let Some(plan) = &cx.record.cgroup {
-            kill(&Kernel, plan, deadline)?;
-        }
-        if let Some(process) = process {
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            if !process.wait(Some(left))? {
-                return Err(Error::StillAlive { pid: process.pid() });
-            }
-            reap(&process);
-        }
-        Ok(undone)
+        end_process(cx.record, deadline)
     }
 
     fn probe(&self, cx: &mut Cx<'_>) -> Result<Presence, Error> {
@@ -105,4 +81,34 @@ impl Step<Cx<'_>> for LauncherStep {
     fn holds_earlier(&self) -> bool {
         true
     }
+}
+
+/// Kills the transaction's processes; done only when their death is proven.
+pub(super) fn end_process(record: &Record, deadline: Instant) -> Result<Undone, Error> {
+    let mut undone = Undone::WasAbsent;
+    let process = match record.process.as_ref().map(proc_id::ProcessId::open).transpose() {
+        Ok(process) => process.flatten(),
+        // Garbage in the record: nobody is signalled for it. The leaf shows whether anybody of ours is left.
+        Err(e @ proc_id::Error::NotAProcess { .. }) => {
+            tracing::error!(id = record.id, error = %e, "the record names a process that cannot be ours");
+            None
+        }
+        Err(e) => return Err(e.into()),
+    };
+    if let Some(process) = &process {
+        process.signal(Signal::KILL)?;
+        undone = Undone::Removed;
+    }
+    // Whoever else is in the leaf: a first stage, a helper, a process whose identity was never written.
+    if let Some(plan) = &record.cgroup {
+        kill(&Kernel, plan, deadline)?;
+    }
+    if let Some(process) = process {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        if !process.wait(Some(left))? {
+            return Err(Error::StillAlive { pid: process.pid() });
+        }
+        reap(&process);
+    }
+    Ok(undone)
 }

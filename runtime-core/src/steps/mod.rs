@@ -53,6 +53,8 @@ pub struct Cx<'a> {
     pub work: Work<'a>,
     /// In the pod's network namespace, once an undo needs one.
     pub helper: Option<Helper>,
+    /// The launcher outlives this unwind: it is one of Start's section alone.
+    pub keeps_launcher: bool,
 }
 
 impl<'a> Cx<'a> {
@@ -64,12 +66,17 @@ impl<'a> Cx<'a> {
         notes: &'a Notes,
         work: Work<'a>,
     ) -> Self {
-        Self { record, dir, lock, notes, work, helper: None }
+        Self { record, dir, lock, notes, work, helper: None, keeps_launcher: false }
     }
 
     /// For an unwind.
     pub fn unwinding(record: &'a mut Record, dir: &'a RunDir, lock: Held<'a>, notes: &'a Notes) -> Self {
         Self::new(record, dir, lock, notes, Work::Unwind)
+    }
+
+    /// For an unwind of Start's section, behind which the launcher waits at its gate as before.
+    pub fn retracting(record: &'a mut Record, dir: &'a RunDir, notes: &'a Notes) -> Self {
+        Self { keeps_launcher: true, ..Self::unwinding(record, dir, Held::No, notes) }
     }
 }
 

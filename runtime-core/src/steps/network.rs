@@ -5,15 +5,16 @@
 //! at the pod's interface outlives it, for the namespace is the pod's. So it carries the transaction's id, and only what
 //! carries it is removed; a qdisc and filters that were there stay, and so does our qdisc while somebody uses it.
 //!
-//! Forward work is done by the launcher, which is in the namespace; undo by a helper that enters it. A namespace that is
-//! gone has taken all of it along.
+//! Forward work is done by the launcher, which is in the namespace; undo by a helper that enters it. A launcher that was
+//! given up in the middle of its work would go on with it behind the undo, so it is killed first. A namespace that is gone
+//! has taken all of it along.
 
 use std::{path::PathBuf, time::Instant};
 
 use host_net::{Ingress, Mark, Txid, find};
 use saga::{Failed, Presence, Step, Undone};
 
-use super::{Cx, NetworkWork, Work};
+use super::{Cx, NetworkWork, Work, launcher::end_process};
 use crate::{
     Error,
     launcher::{Helper, NetworkAct},
@@ -58,6 +59,7 @@ impl Step<Cx<'_>> for IngressStep {
             return Ok(Undone::WasAbsent);
         };
         let act = NetworkAct::RemoveIngress { index: network.index };
+        silence(cx, deadline)?;
         Ok(if act_in(cx, act, deadline)? { Undone::Removed } else { Undone::WasAbsent })
     }
 
@@ -94,6 +96,7 @@ impl Step<Cx<'_>> for RedirectStep {
     fn undo(&self, cx: &mut Cx<'_>, deadline: Instant) -> Result<Undone, Error> {
         let Some(network) = &cx.record.network else { return Ok(Undone::WasAbsent) };
         let act = NetworkAct::Untie { index: network.index, txid: txid(cx)? };
+        silence(cx, deadline)?;
         Ok(if act_in(cx, act, deadline)? { Undone::Removed } else { Undone::WasAbsent })
     }
 
@@ -106,6 +109,12 @@ impl NetworkWork<'_> {
     fn act(&mut self, act: NetworkAct) -> Result<bool, Error> {
         self.gate.act(act, self.deadline, self.words)
     }
+}
+
+/// Makes sure that the launcher does nothing any more in the pod's network: it has answered all that it was asked, or it
+/// is dead.
+fn silence(cx: &Cx<'_>, deadline: Instant) -> Result<(), Error> {
+    if cx.keeps_launcher { Ok(()) } else { end_process(cx.record, deadline).map(drop) }
 }
 
 /// Has a helper act in the transaction's network namespace; `false` where that is gone.

@@ -47,6 +47,20 @@ impl Runtime {
         self.unwind_container(&container, Remains::Tombstone, deadline)
     }
 
+    /// Whether an id is held by a container that its Create need not respect: containerd has removed its bundle and
+    /// forgotten it, or its undo got stuck.
+    pub fn is_in_the_way(&self, id: &str) -> bool {
+        self.get(id).is_ok_and(|old| old.snapshot().state == State::UnwindBlocked || old.is_forsaken())
+    }
+
+    /// Ends such a container before its id is created anew.
+    pub fn make_way(&self, id: &str) -> Result<(), Error> {
+        match self.end(id, Instant::now() + UNWIND_WAIT) {
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Tries again what could not be undone before.
     pub fn retry(&self, container: &Container, deadline: Instant) -> Result<(), Error> {
         self.unwind_container(container, Remains::Tombstone, deadline).map(drop)

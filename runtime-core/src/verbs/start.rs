@@ -60,7 +60,13 @@ impl Runtime {
         };
         match started {
             Ok(()) => Ok(container.snapshot().pid),
-            Err(Stage::Before(e)) => Err(self.retract(&container, &mut work, e)),
+            Err(Stage::Before(e)) => Err(match settle(&container, &mut work) {
+                Ok(()) => self.retract(&container, &mut work, e),
+                Err(hung) => {
+                    tracing::warn!(id, error = hung.chain(), "the launcher does not come back to its gate");
+                    self.never_ran(&container, &mut work, e)
+                }
+            }),
             Err(Stage::Behind(e)) => Err(self.never_ran(&container, &mut work, e)),
         }
     }
@@ -284,7 +290,7 @@ impl Runtime {
     fn retract(&self, container: &Container, work: &mut ContainerWork, cause: Error) -> Error {
         if let Some((dir, record)) = &mut work.file {
             record.state = State::Created;
-            let mut cx = Cx::unwinding(record, dir, Held::No, &self.notes);
+            let mut cx = Cx::retracting(record, dir, &self.notes);
             unwind(&mut cx, Some(START), Instant::now() + DYING);
             record.journal.forget(START);
             if let Err(e) = dir.write(record) {
@@ -315,6 +321,14 @@ impl Runtime {
         let status = container.live().killed.map_or(NEVER_RAN, |signal| 128 + signal.unsigned_abs());
         self.stop(container, work, Exit::now(status));
         cause
+    }
+}
+
+/// Waits until the launcher, which may have been given up in the middle of something, is at its gate again.
+fn settle(container: &Container, work: &mut ContainerWork) -> Result<(), Error> {
+    match (&mut work.gate, container.words()) {
+        (Some(gate), Some(words)) => gate.settle(Instant::now() + DYING, &words),
+        _ => Ok(()),
     }
 }
 

@@ -91,13 +91,14 @@ impl Pod {
 
     /// Writes the pod file; the caller holds the pod lock.
     pub fn write(&self, file: &PodFile) -> Result<(), Error> {
-        Ok(self.dir.replace_json_unsynced(&self.file(), file)?)
+        Ok(self.dir.replace_unsynced(&self.file(), file)?)
     }
 
     /// Removes the socket, if it still is that daemon's own, the pod file and the lock.
     pub fn remove(&self, file: &PodFile, lock: Lock) -> Result<(), Error> {
         remove_socket(file)?;
         self.dir.remove(self.file())?;
+        self.dir.remove_leftover(&self.file())?;
         Ok(lock.unlink(&self.dir)?)
     }
 

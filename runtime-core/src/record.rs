@@ -230,7 +230,7 @@ impl RunDir {
 
     /// Writes the record; the caller holds its lock.
     pub fn write_locked(&self, record: &Record) -> Result<(), Error> {
-        Ok(self.dir.replace_json(layout::RECORD, record)?)
+        Ok(self.dir.replace(layout::RECORD, record)?)
     }
 
     /// The transactions whose markers are there: what can be derived where a record cannot be read.

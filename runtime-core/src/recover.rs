@@ -143,8 +143,8 @@ pub(crate) fn bury(dir: &RunDir, record: &mut Record, exit: Exit) -> Result<(), 
 /// leaves that carry their names: as the plan has them, or wherever they are found.
 pub(crate) fn unwind_derived(notes: &Notes, dir: &RunDir, deadline: Instant) -> Result<(), Error> {
     for txid in dir.transactions()? {
-        let planned =
-            dir.dir().read(layout::PLAN)?.and_then(|text| serde_json::from_slice::<Plan>(&text).ok());
+        // A plan that cannot be read either only makes the search longer.
+        let planned: Option<Plan> = dir.dir().read_part(layout::PLAN).ok().flatten();
         let plan = match planned.filter(|plan| plan.txid == txid).and_then(|plan| plan.cgroup) {
             Some(plan) => plan,
             None => find_leaf(&txid)?,

@@ -201,7 +201,7 @@ impl Runtime {
         };
         let plan = Plan { txid: record.txid.clone(), cgroup: record.cgroup.clone(), what };
         fault::point("plan.made")?;
-        dir.dir().replace_json(layout::PLAN, &plan)?;
+        dir.dir().replace(layout::PLAN, &plan)?;
         if let Some(guest) = plan.guest() {
             limit_memory(request, guest, record)?;
         }

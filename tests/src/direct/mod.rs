@@ -36,7 +36,7 @@ pub use fifo::Reader;
 pub use pod_network::PodNetwork;
 pub use points::{Passed, Point, dry_run};
 pub use process::Proc;
-pub use record::{check_record, hierarchies, leaves};
+pub use record::{check_record, hierarchies, leaves, seal, unseal};
 pub use spec::Spec;
 
 use std::time::{Duration, Instant};

@@ -45,6 +45,10 @@ test: deps build-fault ## everything: build, then all tests (ARGS='...' are carg
 sweep-restart: deps build-fault ## kill containerd at random moments of pods' lives, 20 rounds for each version
 	@URUNC_TEST_SWEEP=20 tests/run.sh --test cri_v1_6 --test cri_v2_3 containerd_is_killed_at_random_moments
 
+.PHONY: stress-locks
+stress-locks: ## 64 processes on 8 records, for a minute
+	@URUNC_TEST_STRESS=60 $(CARGO) test --locked -p record-store --test locks sixty_four -- --nocapture
+
 .PHONY: lint
 lint: ## format, clippy and shellcheck, warnings are errors
 	@tests/lint.sh

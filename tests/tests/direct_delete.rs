@@ -5,16 +5,17 @@
 
 use std::{
     fs,
-    os::unix::process::CommandExt,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
 use containerd_shim_protos::api::Status;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use urunc_tests::direct::{Bench, Bundle, Proc, SOON, Shim, Spec, eventually, eventually_some, leaves};
+use urunc_tests::direct::{
+    Bench, Bundle, Proc, SOON, Shim, Spec, Survivor, eventually, eventually_some, leaves,
+};
 
 /// More than `delete` takes: containerd gives it 5 s.
 const BUDGET: Duration = Duration::from_millis(4700);
@@ -36,27 +37,6 @@ fn orphaned(bench: &Bench, id: &str) -> (Bundle, u32) {
     let (shim, bundle, pid) = created(bench, id);
     shim.daemon.kill();
     (bundle, pid)
-}
-
-/// A process of the test's own, put into the cgroup leaf of a container: one that outlived everybody.
-struct Survivor(std::process::Child);
-
-impl Survivor {
-    fn new(bench: &Bench, id: &str) -> Self {
-        let child = Command::new("sleep").arg("3600").stdin(Stdio::null()).process_group(0).spawn().unwrap();
-        let leaves = leaves(&bench.namespace, id);
-        assert!(!leaves.is_empty());
-        for leaf in leaves {
-            fs::write(leaf.join("cgroup.procs"), child.id().to_string()).unwrap();
-        }
-        Self(child)
-    }
-
-    fn was_killed(mut self) -> bool {
-        use std::os::unix::process::ExitStatusExt;
-        let killed = Proc::of(self.0.id().cast_signed()).ends_within(SOON);
-        killed && self.0.wait().unwrap().signal() == Some(9)
-    }
 }
 
 #[test]

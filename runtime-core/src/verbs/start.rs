@@ -171,7 +171,7 @@ impl Runtime {
             }
         };
         let late = plan.late(rootfs, network, self.monitor(&plan.monitor)?)?;
-        dir.dir().replace(layout::LATE, &late)?;
+        dir.write_part(layout::LATE, &late)?;
         container.live().power_button = late.launch.power_button;
         Ok(late)
     }

@@ -61,6 +61,10 @@ bench: deps build ## measure
 bench-pod: deps build ## measure pods, under containerd 1.6 (or VERSION=2.3)
 	@tests/bench/run.sh --pods --containerd $(or $(VERSION),1.6) $(ARGS)
 
+.PHONY: bench-journal
+bench-journal: deps build ## measure what the records of one Create cost, on a tmpfs and on the disk
+	@URUNC_TEST_JOURNAL=20 tests/run.sh --test direct_journal -- --nocapture
+
 .PHONY: deps
 deps: ## install and make what building, tests and demo need, once
 	@tests/tools/deps.sh all

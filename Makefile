@@ -49,6 +49,10 @@ sweep-restart: deps build-fault ## kill containerd at random moments of pods' li
 matrix: deps build-fault ## every fault at every point of every step, a quarter of an hour or two (CASE=NAME: those with NAME in it)
 	@URUNC_MATRIX='$(or $(CASE),all)' tests/run.sh --test matrix -- --nocapture
 
+.PHONY: stress-locks
+stress-locks: ## 64 processes on 8 records, for a minute
+	@URUNC_TEST_STRESS=60 $(CARGO) test --locked -p record-store --test locks sixty_four -- --nocapture
+
 .PHONY: lint
 lint: ## format, clippy and shellcheck, warnings are errors
 	@tests/lint.sh
@@ -60,6 +64,10 @@ bench: deps build ## measure
 .PHONY: bench-pod
 bench-pod: deps build ## measure pods, under containerd 1.6 (or VERSION=2.3)
 	@tests/bench/run.sh --pods --containerd $(or $(VERSION),1.6) $(ARGS)
+
+.PHONY: bench-journal
+bench-journal: deps build ## measure what the records of one Create cost, on a tmpfs and on the disk
+	@URUNC_TEST_JOURNAL=20 tests/run.sh --test direct_journal -- --nocapture
 
 .PHONY: deps
 deps: ## install and make what building, tests and demo need, once

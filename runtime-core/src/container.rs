@@ -54,6 +54,8 @@ pub struct Work {
 pub struct Live {
     /// Its state.
     pub state: State,
+    /// The transaction that makes it, once it has begun.
+    pub txid: Option<String>,
     /// Somebody wants Create to be given up.
     pub cancelled: bool,
     /// The pid that containerd knows.
@@ -118,6 +120,7 @@ impl Container {
             op: Mutex::default(),
             live: Mutex::new(Live {
                 state: State::Creating,
+                txid: None,
                 cancelled: false,
                 pid: 0,
                 process: None,
@@ -159,6 +162,11 @@ impl Container {
     /// The process, once Create is committed.
     pub fn process(&self) -> Option<Arc<Process>> {
         self.live().process.clone()
+    }
+
+    /// The transaction that makes it, once it has begun.
+    pub fn txid(&self) -> Option<String> {
+        self.live().txid.clone()
     }
 
     /// Whether containerd has removed its bundle: then it knows nothing of it any more, and nobody will ask.

@@ -159,6 +159,12 @@ pub fn invalid(field: &str, value: &str, problem: &str, remedy: &str) -> Error {
     }
 }
 
+/// Of an id, and of what becomes a name as an id does.
+pub fn invalid_name(field: &str, value: &str) -> Error {
+    let right = "use letters, digits, '.', '_' and '-', at most 255, a letter or digit first";
+    invalid(field, value, "is not valid", right)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,6 +26,11 @@ pub const LOCK: &str = "lock";
 /// What the name of the transaction's marker begins with.
 pub const TX: &str = "tx-";
 
+/// How many random bytes a transaction's id has: with `tap` before it, it is as long as an interface's name may be.
+pub const TXID_BYTES: usize = 6;
+/// How many random bytes the name of a daemon instance has.
+pub const INSTANCE_BYTES: usize = 8;
+
 /// The folder of one containerd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -98,14 +103,28 @@ pub fn is_identifier(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
-/// The names of the folders in `path` that do not begin with a dot.
+/// Whether it is a transaction's id as we make them. It becomes a part of names.
+pub fn is_txid(text: &str) -> bool {
+    is_hex(text, TXID_BYTES)
+}
+
+/// Whether it is the name of a daemon instance as we make them. It is a file's name.
+pub fn is_instance(text: &str) -> bool {
+    is_hex(text, INSTANCE_BYTES)
+}
+
+fn is_hex(text: &str, bytes: usize) -> bool {
+    text.len() == 2 * bytes && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The names of the folders in `path` that can be ours.
 fn subfolders(path: &Path) -> Vec<String> {
     let Ok(entries) = path.read_dir() else { return vec![] };
     entries
         .flatten()
         .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
         .filter_map(|e| e.file_name().into_string().ok())
-        .filter(|name| !name.starts_with('.'))
+        .filter(|name| is_identifier(name))
         .collect()
 }
 

@@ -12,11 +12,13 @@
 //! | `steps/` | one resource per file: forward, undo, probe |
 //! | `verbs/` | create, start, kill, delete, and the exit |
 //! | `record`, `layout`, `owner`, `pod` | what is on disk, and whose it is |
+//! | `derive` | what a record does not say, from what else is there |
 //! | `recover`, `sweep` | the same unwind, by whoever finds a record whose owner is gone |
 
 pub mod config;
 pub mod container;
 mod contract;
+mod derive;
 mod error;
 pub mod events;
 mod image;

@@ -9,7 +9,7 @@ use record_store::{Dir, Lock};
 
 use crate::{
     Error,
-    layout::{Layout, random_hex},
+    layout::{INSTANCE_BYTES, Layout, random_hex},
 };
 
 /// The owner lock of this daemon instance.
@@ -23,7 +23,7 @@ pub struct Owner {
 impl Owner {
     /// Makes a new instance and takes its lock.
     pub fn create(layout: &Layout) -> Result<Self, Error> {
-        let instance = random_hex(8)?;
+        let instance = random_hex(INSTANCE_BYTES)?;
         let dir = Dir::make(layout.owners())?;
         let lock = Lock::create(&dir, &instance)?;
         Ok(Self { instance, dir, lock })

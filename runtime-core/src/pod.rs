@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
-    layout::{Layout, hex_digest},
+    layout::{Layout, hex_digest, is_instance},
     owner,
 };
 
@@ -70,7 +70,7 @@ impl Pod {
     /// The pod file, if there is one that can be read.
     pub fn read(&self) -> Option<PodFile> {
         match self.dir.read_record(&self.file(), SCHEMA) {
-            Read::Record(file) => Some(file),
+            Read::Record(file) => Some(file).filter(is_sound),
             _ => None,
         }
     }
@@ -91,13 +91,14 @@ impl Pod {
 
     /// Writes the pod file; the caller holds the pod lock.
     pub fn write(&self, file: &PodFile) -> Result<(), Error> {
-        Ok(self.dir.replace_json_unsynced(&self.file(), file)?)
+        Ok(self.dir.replace_unsynced(&self.file(), file)?)
     }
 
     /// Removes the socket, if it still is that daemon's own, the pod file and the lock.
     pub fn remove(&self, file: &PodFile, lock: Lock) -> Result<(), Error> {
         remove_socket(file)?;
         self.dir.remove(self.file())?;
+        self.dir.remove_leftover(&self.file())?;
         Ok(lock.unlink(&self.dir)?)
     }
 
@@ -110,6 +111,11 @@ impl Pod {
     fn file(&self) -> String {
         format!("{}.json", self.name)
     }
+}
+
+/// Whether its names are as we make them: the owner's becomes a path.
+fn is_sound(file: &PodFile) -> bool {
+    is_instance(&file.owner)
 }
 
 /// Removes a socket file if its inode still is the one that was bound. Where that is not known, a `start` was cut off
@@ -155,6 +161,7 @@ fn files(layout: &Layout) -> Result<Vec<(String, PodFile)>, Error> {
     for name in dir.names()? {
         if let Some(stem) = name.strip_suffix(".json")
             && let Read::Record(file) = dir.read_record(&name, SCHEMA)
+            && is_sound(&file)
         {
             files.push((stem.to_owned(), file));
         }

@@ -4,13 +4,14 @@
 //! a run directory that was opened once; a run directory that was removed under us is never made anew.
 
 use std::{
+    ffi::OsStr,
     fmt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use host_cgroup::LeafPlan;
-use host_net::NetnsId;
+use host_net::{Ingress, NetnsId};
 use proc_id::ProcessId;
 use record_store::{Dir, Lock, Read};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -18,7 +19,7 @@ use saga::Journal;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{Error, layout, lifecycle::State};
+use crate::{Error, layout, lifecycle::State, plan::NetworkPlan};
 
 /// The newest schema that this version writes and reads.
 pub const SCHEMA: u64 = 1;
@@ -107,6 +108,22 @@ pub struct NetworkRecord {
     pub ingress_made: bool,
 }
 
+impl NetworkRecord {
+    /// What a plan is about to make, in the namespace that the spec names by `path`.
+    pub fn intended(plan: &NetworkPlan, path: Option<&PathBuf>) -> Self {
+        let interface = &plan.interface;
+        Self {
+            netns: plan.netns,
+            paths: path.into_iter().cloned().collect(),
+            index: interface.index,
+            // A qdisc that one of ours made who is gone, or is going, is inherited.
+            ingress_made: interface.ingress == Ingress::None
+                || interface.stale.iter().any(|mark| mark.ingress_made)
+                || plan.inherits_ingress,
+        }
+    }
+}
+
 /// The record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -155,6 +172,24 @@ impl Record {
     /// The pid that was told to containerd, 0 if it never came to one.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().map_or(0, |p| u32::try_from(p.pid).unwrap_or(0))
+    }
+
+    /// The first field that names what cannot be its own, in the run directory at `path`: a name becomes a path, and a
+    /// cgroup's processes are killed.
+    fn misnomer(&self, path: &Path) -> Option<&'static str> {
+        let id = path.file_name();
+        let namespace = path.parent().and_then(Path::file_name);
+        let is_own_leaf = |name: &str| name.strip_prefix("urunc-") == Some(&self.txid);
+        let leaves = self.cgroup.iter().flat_map(|plan| &plan.hierarchies);
+        let right = [
+            ("namespace", namespace == Some(OsStr::new(&self.namespace))),
+            ("id", id == Some(OsStr::new(&self.id))),
+            ("txid", layout::is_txid(&self.txid)),
+            ("owner", layout::is_instance(&self.owner)),
+            ("group", layout::is_identifier(&self.group)),
+            ("cgroup", leaves.into_iter().all(|h| is_own_leaf(h.leaf.as_str()))),
+        ];
+        right.into_iter().find(|(_, is_right)| !is_right).map(|(field, _)| field)
     }
 
     /// Whether a tombstone has nothing to wait for: its bundle is gone, or the boot changed.
@@ -217,20 +252,42 @@ impl RunDir {
             .ok_or_else(|| Error::Locked { path: self.dir.path().join(layout::LOCK) })
     }
 
-    /// Reads the record.
+    /// Reads the record. One that names what cannot be its own is garbled, whoever wrote it.
     pub fn read(&self) -> Read<Record> {
-        self.dir.read_record(layout::RECORD, SCHEMA)
+        match self.dir.read_record::<Record>(layout::RECORD, SCHEMA) {
+            Read::Record(record) => match record.misnomer(self.dir.path()) {
+                Some(field) => {
+                    let problem = format!("its {field} cannot be its own");
+                    Read::Unreadable(self.dir.garbled(layout::RECORD, problem.into()))
+                }
+                None => Read::Record(record),
+            },
+            other => other,
+        }
     }
 
     /// Writes the record under its lock.
     pub fn write(&self, record: &Record) -> Result<(), Error> {
-        let _lock = self.lock(Instant::now() + LOCK_WAIT)?;
-        self.write_locked(record)
+        let began = Instant::now();
+        let _lock = self.lock(began + LOCK_WAIT)?;
+        self.replace(layout::RECORD, record, began)
     }
 
     /// Writes the record; the caller holds its lock.
     pub fn write_locked(&self, record: &Record) -> Result<(), Error> {
-        Ok(self.dir.replace_json(layout::RECORD, record)?)
+        self.replace(layout::RECORD, record, Instant::now())
+    }
+
+    /// Writes what is decided once, beside the record.
+    pub fn write_part<T: Serialize>(&self, name: &str, part: &T) -> Result<(), Error> {
+        self.replace(name, part, Instant::now())
+    }
+
+    /// Writes a file whole, and says how long that took: `make bench-journal` adds it up.
+    fn replace<T: Serialize>(&self, name: &str, value: &T, began: Instant) -> Result<(), Error> {
+        self.dir.replace(name, value)?;
+        tracing::debug!(file = name, us = began.elapsed().as_micros(), "written");
+        Ok(())
     }
 
     /// The transactions whose markers are there: what can be derived where a record cannot be read.

@@ -1,16 +1,15 @@
 //! Unwinding a record whose owner is gone: the same undo, by whoever finds it.
 
-use std::{fs, path::Path, time::Instant};
+use std::time::Instant;
 
-use host_cgroup::{CgroupsPath, Hierarchies, Kernel, LeafIn, LeafName, LeafPlan, Notes, kill, remove};
+use host_cgroup::Notes;
 use record_store::{Lock, Read};
 
 use crate::{
-    Error,
+    Error, derive,
     layout::{self, Layout},
     lifecycle::State,
     owner,
-    plan::Plan,
     record::{Exit, Record, RunDir},
     steps::{Cx, Held, describe, unwind},
 };
@@ -97,7 +96,7 @@ pub fn unwind_orphan(
 /// a marker that tells counts as owned.
 pub(crate) fn is_owned(layout: &Layout, dir: &RunDir) -> Result<bool, Error> {
     for owner in dir.owners()? {
-        if owner.is_empty() || owner::is_alive(layout, &owner)? {
+        if !layout::is_instance(&owner) || owner::is_alive(layout, &owner)? {
             return Ok(true);
         }
     }
@@ -139,53 +138,15 @@ pub(crate) fn bury(dir: &RunDir, record: &mut Record, exit: Exit) -> Result<(), 
     dir.clear()
 }
 
-/// Where the record cannot be read, its transactions are known by their markers, and their processes by the cgroup
-/// leaves that carry their names: as the plan has them, or wherever they are found.
+/// Unwinds what can be derived where the record cannot be read: its transactions are known by their markers. It is
+/// kept as it is.
 pub(crate) fn unwind_derived(notes: &Notes, dir: &RunDir, deadline: Instant) -> Result<(), Error> {
-    for txid in dir.transactions()? {
-        let planned =
-            dir.dir().read(layout::PLAN)?.and_then(|text| serde_json::from_slice::<Plan>(&text).ok());
-        let plan = match planned.filter(|plan| plan.txid == txid).and_then(|plan| plan.cgroup) {
-            Some(plan) => plan,
-            None => find_leaf(&txid)?,
-        };
-        kill(&Kernel, &plan, deadline)?;
-        remove(&Kernel, &plan, notes, deadline)?;
-    }
-    Ok(())
-}
-
-/// Finds the leaf of a transaction in every hierarchy, wherever it is.
-fn find_leaf(txid: &str) -> Result<LeafPlan, Error> {
-    let leaf = LeafName::of(txid)?;
-    let mut plan = LeafPlan { hierarchies: vec![] };
-    for hierarchy in Hierarchies::detect()?.iter() {
-        let Some(parent) = find_below(&hierarchy.mount, leaf.as_str()) else { continue };
-        let Some(path) = parent.strip_prefix(&hierarchy.mount).ok().and_then(Path::to_str) else { continue };
-        plan.hierarchies.push(LeafIn {
-            mount: hierarchy.mount.clone(),
-            version: hierarchy.version,
-            controllers: hierarchy.controllers.clone(),
-            path: CgroupsPath::parse(&format!("/{path}"))?,
-            leaf: leaf.clone(),
-            to_make: vec![],
-        });
-    }
-    Ok(plan)
-}
-
-/// The folder below `top` that has a subfolder `name`.
-fn find_below(top: &Path, name: &str) -> Option<std::path::PathBuf> {
-    let mut waiting = vec![top.to_owned()];
-    while let Some(folder) = waiting.pop() {
-        for entry in fs::read_dir(&folder).ok()?.flatten() {
-            if entry.file_type().is_ok_and(|t| t.is_dir()) {
-                if entry.file_name() == name {
-                    return Some(folder);
-                }
-                waiting.push(entry.path());
-            }
+    for txid in dir.transactions()?.into_iter().filter(|txid| layout::is_txid(txid)) {
+        let mut record = derive::record(dir, &txid)?;
+        let report = unwind(&mut Cx::unwinding(&mut record, dir, Held::Unwritten, notes), None, deadline);
+        if !report.is_clean() {
+            return Err(Error::UnwindBlocked { id: record.id, report: describe(&report) });
         }
     }
-    None
+    Ok(())
 }

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
-    contract::{Keys, invalid},
+    contract::{Keys, invalid, invalid_name},
+    layout::is_identifier,
     record::StdioPaths,
 };
 
@@ -117,14 +118,15 @@ const NAME: &str = "io.kubernetes.cri.container-name";
 /// The annotations that tell which pod a container belongs to, in the order in which they count.
 const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
 
-/// The group (pod) of a container: by its annotations, else it is a group of its own.
-pub fn group_of(annotations: &HashMap<String, String>, id: &str) -> String {
-    GROUPS
-        .iter()
-        .find_map(|key| annotations.get(*key))
-        .filter(|g| !g.is_empty())
-        .map_or(id, String::as_str)
-        .to_owned()
+/// The group (pod) of a container: by its annotations, else it is a group of its own. It has to be a name such as an id
+/// is: others are refused before anything is made.
+pub fn group_of(annotations: &HashMap<String, String>, id: &str) -> Result<String, Error> {
+    let named = GROUPS.iter().find_map(|key| Some((key, annotations.get(*key)?)));
+    match named.filter(|(_, group)| !group.is_empty()) {
+        Some((key, group)) if !is_identifier(group) => Err(invalid_name(key, group)),
+        Some((_, group)) => Ok(group.clone()),
+        None => Ok(id.to_owned()),
+    }
 }
 
 /// Reads only the annotations of a bundle's config.json.
@@ -198,7 +200,7 @@ impl Request {
             role,
             name: annotations.get(NAME).cloned(),
             bundle: bundle.to_owned(),
-            group: group_of(annotations, id),
+            group: group_of(annotations, id)?,
             rootfs,
             root: bundle.join(root),
             stdio,
@@ -397,7 +399,7 @@ mod tests {
     #[test]
     fn a_pod_member_knows_its_group() {
         let annotations = HashMap::from([("io.kubernetes.cri.sandbox-id".to_owned(), "pod".to_owned())]);
-        assert_eq!(group_of(&annotations, "c1"), "pod");
-        assert_eq!(group_of(&HashMap::new(), "c1"), "c1");
+        assert_eq!(group_of(&annotations, "c1").unwrap(), "pod");
+        assert_eq!(group_of(&HashMap::new(), "c1").unwrap(), "c1");
     }
 }

@@ -294,7 +294,12 @@ impl Daemon {
     }
 
     /// Ends a container for its `delete`.
-    pub fn end_container(self: &Arc<Self>, id: String) {
+    pub fn end_container(self: &Arc<Self>, id: String, txid: Option<&str>) {
+        let container = self.runtime.get(&id).ok();
+        // One of the same id that was created anew meanwhile is not meant.
+        if txid.is_some() && container.and_then(|c| c.txid()).as_deref() != txid {
+            return;
+        }
         let runtime = self.runtime.clone();
         spawn_blocking(move || {
             if let Err(e) = runtime.end(&id, Instant::now() + fault::deadline("deadline.end", END_WAIT)) {
@@ -404,7 +409,7 @@ impl Forsaken {
                 tracing::warn!(id = container.id, "containerd has removed its bundle: it is ended");
                 // It is tried again after as long.
                 *since = Instant::now();
-                daemon.end_container(container.id.clone());
+                daemon.end_container(container.id.clone(), None);
             }
         }
     }

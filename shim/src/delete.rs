@@ -152,6 +152,10 @@ fn clean_up(flags: &Flags, layout: &Layout, found: &Record, deadline: Instant) -
             unwind_members(layout, namespace, found, deadline)?;
         }
         match unwind_orphan(layout, namespace, id, deadline)? {
+            // The id was created anew meanwhile: that one is not meant, and ours is gone.
+            Outcome::Owned(record) | Outcome::Unwound(record) if record.txid != found.txid => {
+                return Ok(last);
+            }
             Outcome::Unwound(record) => return Ok(*record),
             // Somebody else removed it, after it was clean: a `delete` at the same time, or the daemon itself.
             Outcome::Nothing => return Ok(last),
@@ -178,7 +182,7 @@ fn hand_over(layout: &Layout, record: &Record, deadline: Instant) -> Result<(), 
     let Some(file) = file else {
         return Err(not_clean(&record.id, "its daemon lives but nobody knows where"));
     };
-    if private::end(&file.socket, &record.id, ACKNOWLEDGE) {
+    if private::end(&file.socket, &record.id, &record.txid, ACKNOWLEDGE) {
         return Ok(());
     }
     if record.group != record.id && !is_only_record(layout, record) {
@@ -230,7 +234,8 @@ fn unwind_members(
 
 /// The group, by the bundle as far as it is still there.
 fn group(flags: &Flags) -> String {
-    annotations(Path::new(".")).map_or_else(|_| flags.id.clone(), |a| group_of(&a, &flags.id))
+    let group = annotations(Path::new(".")).and_then(|annotations| group_of(&annotations, &flags.id));
+    group.unwrap_or_else(|_| flags.id.clone())
 }
 
 fn not_clean(id: &str, reason: &str) -> Error {

@@ -2,7 +2,7 @@
 
 use std::{env, os::fd::RawFd, path::PathBuf};
 
-use runtime_core::layout::is_identifier;
+use runtime_core::layout::{is_identifier, is_instance, is_txid};
 
 use crate::error::Error;
 
@@ -132,6 +132,17 @@ impl Flags {
                 return Err(usage(format!(
                     "-{name} {value:?} is not valid: letters, digits, '.', '_' and '-', at most 255, a letter or digit first"
                 )));
+            }
+        }
+        // Only of our own making.
+        let own = [
+            ("group", &flags.group, is_identifier as fn(&str) -> bool),
+            ("instance", &flags.instance, is_instance),
+            ("txid", &flags.txid, is_txid),
+        ];
+        for (name, value, is_valid) in own {
+            if !value.is_empty() && !is_valid(value) {
+                return Err(usage(format!("-{name} {value:?} is not valid")));
             }
         }
         if flags.address.is_empty() {

@@ -8,13 +8,14 @@ use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use containerd_shim_protos::{
-    api::{ConnectRequest, ConnectResponse},
+    api::{ConnectResponse, DeleteRequest},
     ttrpc::{
         Code, Request, Response,
         r#async::{Client, MethodHandler, Service, TtrpcContext},
     },
 };
 use protobuf::Message;
+use runtime_core::layout::is_identifier;
 use ttrpc::{
     error::{get_rpc_status, get_status},
     proto::ResponseInit,
@@ -43,9 +44,12 @@ impl MethodHandler for Ping {
         if let Some(daemon) = &self.0 {
             // One that is ending promises nothing: whoever asks waits for its end.
             if daemon.is_leaving() {
-                return Err(get_rpc_status(Code::UNAVAILABLE, "leaving"));
+                return refuse(Code::UNAVAILABLE, "leaving");
             }
-            daemon.promise(id_of(&request)?);
+            match meant(&request) {
+                Ok((id, _)) => daemon.promise(id),
+                Err(problem) => return refuse(Code::INVALID_ARGUMENT, problem),
+            }
         }
         let answer = ConnectResponse { shim_pid: std::process::id(), ..ConnectResponse::default() };
         reply(&answer)
@@ -56,15 +60,28 @@ impl MethodHandler for Ping {
 impl MethodHandler for End {
     /// Acknowledges at once; the caller sees the end in the record.
     async fn handler(&self, _: TtrpcContext, request: Request) -> ttrpc::Result<Response> {
-        self.0.end_container(id_of(&request)?);
+        match meant(&request) {
+            // One who does not name the transaction is older than we are.
+            Ok((id, txid)) => self.0.end_container(id, Some(txid.as_str()).filter(|txid| !txid.is_empty())),
+            Err(problem) => return refuse(Code::INVALID_ARGUMENT, problem),
+        }
         reply(&ConnectResponse::new())
     }
 }
 
-fn id_of(request: &Request) -> ttrpc::Result<String> {
-    ConnectRequest::parse_from_bytes(&request.payload)
-        .map(|request| request.id)
-        .map_err(|e| get_rpc_status(Code::INVALID_ARGUMENT, e))
+/// Which container is meant: its id, and its transaction where that is named.
+fn meant(request: &Request) -> Result<(String, String), String> {
+    let request = DeleteRequest::parse_from_bytes(&request.payload).map_err(|e| e.to_string())?;
+    let (id, txid) = (request.id, request.exec_id);
+    match is_identifier(&id) {
+        true => Ok((id, txid)),
+        false => Err(format!("id {id:?} is not valid")),
+    }
+}
+
+/// An error of this function would reach the caller without its code.
+fn refuse(code: Code, problem: impl ToString) -> ttrpc::Result<Response> {
+    Ok(Response::init_status(get_status(code, problem)))
 }
 
 fn reply(message: &impl Message) -> ttrpc::Result<Response> {
@@ -75,26 +92,28 @@ fn reply(message: &impl Message) -> ttrpc::Result<Response> {
 
 /// Whether the daemon at `socket` answers within `timeout`; if so it stays for the Create of `id`.
 pub fn ping(socket: &Path, id: &str, timeout: Duration) -> bool {
-    call(socket, "Ping", id, timeout)
+    call(socket, "Ping", id, "", timeout)
 }
 
 /// Whether the daemon at `socket` answers within `timeout`; it may leave all the same.
 pub fn is_alive(socket: &Path, timeout: Duration) -> bool {
-    call(socket, "Alive", "", timeout)
+    call(socket, "Alive", "", "", timeout)
 }
 
-/// Hands the container `id` over to the daemon at `socket`; whether it acknowledged within `timeout`.
-pub fn end(socket: &Path, id: &str, timeout: Duration) -> bool {
-    call(socket, "End", id, timeout)
+/// Hands the container `id`, if it still is that of this transaction, over to the daemon at `socket`; whether it
+/// acknowledged within `timeout`.
+pub fn end(socket: &Path, id: &str, txid: &str, timeout: Duration) -> bool {
+    call(socket, "End", id, txid, timeout)
 }
 
-fn call(socket: &Path, method: &str, id: &str, timeout: Duration) -> bool {
+fn call(socket: &Path, method: &str, id: &str, txid: &str, timeout: Duration) -> bool {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return false;
     };
     let once = async {
         let client = Client::connect(&format!("unix://{}", socket.display())).await.ok()?;
-        let request = ConnectRequest { id: id.to_owned(), ..ConnectRequest::default() };
+        let request =
+            DeleteRequest { id: id.to_owned(), exec_id: txid.to_owned(), ..DeleteRequest::default() };
         let mut call = Request::new();
         call.service = SERVICE.to_owned();
         call.method = method.to_owned();

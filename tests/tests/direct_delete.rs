@@ -5,16 +5,17 @@
 
 use std::{
     fs,
-    os::unix::process::CommandExt,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
 use containerd_shim_protos::api::Status;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use urunc_tests::direct::{Bench, Bundle, Proc, SOON, Shim, Spec, eventually, eventually_some, leaves};
+use urunc_tests::direct::{
+    Bench, Bundle, Proc, SOON, Shim, Spec, Survivor, eventually, eventually_some, leaves,
+};
 
 /// More than `delete` takes: containerd gives it 5 s.
 const BUDGET: Duration = Duration::from_millis(4700);
@@ -36,27 +37,6 @@ fn orphaned(bench: &Bench, id: &str) -> (Bundle, u32) {
     let (shim, bundle, pid) = created(bench, id);
     shim.daemon.kill();
     (bundle, pid)
-}
-
-/// A process of the test's own, put into the cgroup leaf of a container: one that outlived everybody.
-struct Survivor(std::process::Child);
-
-impl Survivor {
-    fn new(bench: &Bench, id: &str) -> Self {
-        let child = Command::new("sleep").arg("3600").stdin(Stdio::null()).process_group(0).spawn().unwrap();
-        let leaves = leaves(&bench.namespace, id);
-        assert!(!leaves.is_empty());
-        for leaf in leaves {
-            fs::write(leaf.join("cgroup.procs"), child.id().to_string()).unwrap();
-        }
-        Self(child)
-    }
-
-    fn was_killed(mut self) -> bool {
-        use std::os::unix::process::ExitStatusExt;
-        let killed = Proc::of(self.0.id().cast_signed()).ends_within(SOON);
-        killed && self.0.wait().unwrap().signal() == Some(9)
-    }
 }
 
 #[test]
@@ -196,10 +176,7 @@ fn a_stopped_daemon_is_killed_by_its_recorded_identity() {
     // An identity that is no longer the daemon's: nobody is killed for it, and `delete` says that it is not done.
     let (shim, bundle, _) = created(&bench, "c1");
     shim.daemon.stop();
-    let path = bench.pod_file("c1");
-    let mut pod: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    pod["daemon"]["pid"] = bench.canary_pid().into();
-    fs::write(&path, pod.to_string()).unwrap();
+    bench.edit_pod_file("c1", |pod| pod["daemon"]["pid"] = bench.canary_pid().into());
     let deleted = bench.delete(&bundle);
     assert_ne!(deleted.code, Some(0), "its daemon lives");
     assert!(deleted.took < BUDGET, "it took {:?}", deleted.took);
@@ -312,8 +289,7 @@ fn a_record_of_another_boot_loses_its_files_only() {
     let record = bench.record("c1").unwrap();
     bench.delete(&bundle).deleted();
     // The same numbers mean other processes now.
-    fs::create_dir_all(bench.run_directory("c1")).unwrap();
-    fs::write(bench.run_directory("c1").join("record.json"), record.to_string()).unwrap();
+    bench.put_record("c1", &record);
     bench.edit_record("c1", |record| {
         let boot = "11111111-2222-3333-4444-555555555555";
         record["boot_id"] = boot.into();
@@ -326,10 +302,9 @@ fn a_record_of_another_boot_loses_its_files_only() {
     bench.check();
 
     // And for a Create of the same id.
-    fs::create_dir_all(bench.run_directory("c1")).unwrap();
     let mut record = record;
     record["boot_id"] = "11111111-2222-3333-4444-555555555555".into();
-    fs::write(bench.run_directory("c1").join("record.json"), record.to_string()).unwrap();
+    bench.put_record("c1", &record);
     bundle.remove();
     bench.run("c1", 6);
     bench.finish();
@@ -371,14 +346,27 @@ fn a_record_of_a_newer_schema_is_kept_and_its_processes_are_ended() {
     bench.finish();
 }
 
+/// One bit of a digit of the pid is another one.
+fn with_another_pid(record: &str) -> String {
+    let mut bytes = record.as_bytes().to_vec();
+    bytes[record.find("\"pid\":").unwrap() + "\"pid\":1".len()] ^= 1;
+    let other = String::from_utf8(bytes).unwrap();
+    assert!(serde_json::from_str::<Value>(&other).is_ok(), "it is JSON all the same: {other}");
+    other
+}
+
 #[test]
 fn a_record_that_cannot_be_read_is_set_aside_and_its_processes_are_ended() {
     let Some(bench) = Bench::released() else { return };
-    for garbage in ["", "{", "[]", "{\"schema\": 1}", "\u{0}\u{0}\u{0}\u{0}"] {
+    // Torn, emptied, of another program; and with one bit flipped: then it names another process.
+    let garbage = ["", "{", "[]", "{\"schema\": 1}", "\u{0}\u{0}\u{0}\u{0}"];
+    for garbage in garbage.map(Some).into_iter().chain([None]) {
         let (bundle, _) = orphaned(&bench, "c1");
         let survivor = Survivor::new(&bench, "c1");
         let directory = bench.run_directory("c1");
-        fs::write(directory.join("record.json"), garbage).unwrap();
+        let whole = fs::read_to_string(directory.join("record.json")).unwrap();
+        let garbage = garbage.map_or_else(|| with_another_pid(&whole), str::to_owned);
+        fs::write(directory.join("record.json"), &garbage).unwrap();
         let deleted = bench.delete(&bundle);
         assert_ne!(deleted.code, Some(0), "{garbage:?}");
         assert!(deleted.stderr.contains("cannot be read"), "{garbage:?}: {}", deleted.stderr);
@@ -447,7 +435,13 @@ fn a_record_that_names_a_process_that_cannot_be_ours_signals_nobody() {
     let (bundle, _) = orphaned(&bench, "c1");
     let delete = bench.command("delete", "c1", &bundle.path);
     let record = bench.run_directory("c1").join("record.json");
-    let own = r#"s=$(cut -d' ' -f22 /proc/$$/stat); sed -i "s/\"pid\":[0-9]*,\"start_time\":[0-9]*/\"pid\":$$,\"start_time\":$s/" "$1"; shift; exec "$@""#;
+    let own = r#"
+        start=$(cut -d' ' -f22 /proc/$$/stat)
+        tail=$(tail -c +78 "$1" | sed "s/\"pid\":[0-9]*,\"start_time\":[0-9]*/\"pid\":$$,\"start_time\":$start/")
+        sum=$(printf '%s\n' "$tail" | sha256sum | cut -d' ' -f1)
+        printf '{"sha256":"%s",%s\n' "$sum" "$tail" >"$1"
+        shift
+        exec "$@""#;
     let mut script = Command::new("sh");
     script.args(["-c", own, "sh"]).arg(&record).arg(delete.get_program()).args(delete.get_args());
     script.current_dir(&bundle.path).envs(delete.get_envs().filter_map(|(k, v)| Some((k, v?))));

@@ -5,11 +5,11 @@
 use std::fs;
 
 use serde_json::Value;
-use urunc_tests::direct::{Bench, Bundle, Client, PodNetwork, SOON, Shim, Spec, dry_run};
+use urunc_tests::direct::{Bench, Bundle, Client, PodNetwork, SOON, Shim, Spec, dry_run, unseal};
 
 fn json(bench: &Bench, id: &str, name: &str) -> Option<Value> {
     let text = fs::read(bench.run_directory(id).join(name)).ok()?;
-    Some(serde_json::from_slice(&text).unwrap())
+    Some(unseal(&text).unwrap())
 }
 
 fn hang(network: &PodNetwork) -> Spec {

@@ -24,12 +24,13 @@ use std::{
 use containerd_shim_protos::{api::Status, ttrpc::Code};
 use serde_json::Value;
 use urunc_tests::direct::{
-    Bench, Bundle, Client, Proc, SOON, Shim, Spec, check_record, dry_run, eventually, eventually_some, leaves,
+    Bench, Bundle, Client, Proc, SOON, Shim, Spec, check_record, dry_run, eventually, eventually_some,
+    leaves, unseal,
 };
 
 fn json(bench: &Bench, id: &str, name: &str) -> Option<Value> {
     let text = fs::read(bench.run_directory(id).join(name)).ok()?;
-    Some(serde_json::from_slice(&text).unwrap_or_else(|e| panic!("{name} of {id}: {e}")))
+    Some(unseal(&text).unwrap_or_else(|e| panic!("{name} of {id}: {e}")))
 }
 
 /// Nothing of this container is left, while others may still be at work.

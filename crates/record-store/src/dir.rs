@@ -9,18 +9,16 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, fstat, fstatfs, fsync, mkdir, open, openat, renameat, unlinkat},
+    fs::{AtFlags, Mode, OFlags, fstat, fstatfs, mkdir, open, openat, renameat, unlinkat},
     io::Errno,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::Error;
-
-/// The fixed name under which a file is written before it takes its place. The file's own lock keeps its writers apart,
-/// other files of the directory have other locks; a leftover of a crash is overwritten by the next write.
-fn temporary(name: &str) -> String {
-    format!(".{name}.new")
-}
+use crate::{
+    Error,
+    seal::{is_whole, seal},
+    write::{self, temporary},
+};
 
 /// What reading a record gave.
 #[derive(Debug)]
@@ -67,48 +65,21 @@ impl Dir {
         &self.path
     }
 
-    /// Replaces the file `name` whole by `content`.
-    pub fn replace(&self, name: &str, content: &[u8]) -> Result<(), Error> {
-        self.try_replace(name, content).map_err(|source| Error::Write { path: self.path.join(name), source })
+    /// Replaces the record `name` whole by a value.
+    pub fn replace<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
+        self.write(name, value, !self.volatile)
     }
 
-    fn try_replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let temporary = temporary(name);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let mut file = File::from(openat(&self.fd, &temporary, flags, Mode::from_raw_mode(0o600))?);
-        fault::point("record.write")?;
-        // In two halves, so that a test can be killed between them.
-        let (first, second) = content.split_at(content.len() / 2);
-        file.write_all(first)?;
-        fault::point("record.torn")?;
-        file.write_all(second)?;
-        if !self.volatile {
-            file.sync_data()?;
-        }
-        fault::point("record.rename")?;
-        renameat(&self.fd, &temporary, &self.fd, name)?;
-        if !self.volatile {
-            fsync(&self.fd)?;
-        }
-        Ok(())
+    /// [`Dir::replace`] for what means nothing after a reboot: whole for every reader, but not synced.
+    pub fn replace_unsynced<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
+        self.write(name, value, false)
     }
 
-    /// [`Dir::replace`] by a value as JSON.
-    pub fn replace_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
-        let mut content = serde_json::to_vec(value)
-            .map_err(|source| Error::Encode { path: self.path.join(name), source })?;
-        content.push(b'\n');
-        self.replace(name, &content)
-    }
-
-    /// [`Dir::replace_json`] for what means nothing after a reboot: whole for every reader, but not synced.
-    pub fn replace_json_unsynced<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
-        Self {
-            fd: self.fd.try_clone().map_err(|source| Error::Write { path: self.path.join(name), source })?,
-            path: self.path.clone(),
-            volatile: true,
-        }
-        .replace_json(name, value)
+    fn write<T: Serialize>(&self, name: &str, value: &T, synced: bool) -> Result<(), Error> {
+        let path = || self.path.join(name);
+        let content = seal(value).map_err(|source| Error::Encode { path: path(), source })?;
+        write::replace(&mut write::Kernel, self.fd.as_fd(), name, &content, synced)
+            .map_err(|source| Error::Write { path: path(), source })
     }
 
     /// Makes a small file that must not be there yet.
@@ -135,27 +106,50 @@ impl Dir {
         }
     }
 
-    /// Reads a JSON record whose number `schema` must be at most `newest`.
+    /// Reads a record whose number `schema` must be at most `newest`.
     pub fn read_record<T: DeserializeOwned>(&self, name: &str, newest: u64) -> Read<T> {
         #[derive(serde::Deserialize)]
         struct Schema {
             schema: u64,
         }
-        let content = match self.read(name) {
+        let content = match self.read_whole(name) {
             Ok(Some(content)) => content,
             Ok(None) => return Read::Absent,
             Err(e) => return Read::Unreadable(e),
         };
-        let decoded = serde_json::from_slice::<Schema>(&content).and_then(|Schema { schema }| {
+        let decoded = self.decode(name, &content).and_then(|Schema { schema }| {
             if schema > newest {
                 Ok(Read::Newer(schema))
             } else {
-                serde_json::from_slice(&content).map(Read::Record)
+                self.decode(name, &content).map(Read::Record)
             }
         });
-        decoded.unwrap_or_else(|e| {
-            Read::Unreadable(Error::Read { path: self.path.join(name), source: io::Error::from(e) })
-        })
+        decoded.unwrap_or_else(Read::Unreadable)
+    }
+
+    /// Reads a record that has no schema of its own; `None` if it is absent.
+    pub fn read_part<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        self.read_whole(name)?.map(|content| self.decode(name, &content)).transpose()
+    }
+
+    /// The content of a record, if its checksum is right.
+    fn read_whole(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        match self.read(name)? {
+            Some(content) if !is_whole(&content) => Err(self.garbled(name, "its checksum is wrong".into())),
+            content => Ok(content),
+        }
+    }
+
+    fn decode<T: DeserializeOwned>(&self, name: &str, content: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(content).map_err(|e| self.garbled(name, e.into()))
+    }
+
+    /// What is said of a record that was read and makes no sense.
+    pub fn garbled(&self, name: &str, problem: Box<dyn std::error::Error + Send + Sync>) -> Error {
+        Error::Read {
+            path: self.path.join(name),
+            source: io::Error::new(io::ErrorKind::InvalidData, problem),
+        }
     }
 
     /// Keeps the file `name` under another name, so that a new one can take its place.

@@ -4,13 +4,17 @@
 //!   `ENOENT` and nothing is ever made anew at its path.
 //! * [`Dir::replace`] writes a file whole: one fixed temporary name, fsync of file and directory (skipped on a
 //!   tmpfs, which loses everything with the machine anyway), rename. A crash at any moment leaves the old content or
-//!   the new one. A failed write leaves the old one.
+//!   the new one. So does a failed write: the old one, and the new one only if nothing but the last sync failed.
+//! * Every record carries the checksum of its own bytes (`seal.rs` has the format): a torn or changed one is garbled,
+//!   never another valid one.
 //! * [`Lock`] is an flock on a lock file; a lock file may be unlinked by its holder.
 //! * [`Dir::read_record`] tells apart a record that is absent, readable, of a newer schema and unreadable. It never
 //!   removes what it could not read: [`Dir::set_aside`] keeps it under another name.
 
 mod dir;
 mod lock;
+mod seal;
+mod write;
 
 use std::{io, path::PathBuf};
 
@@ -40,7 +44,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// A file could not be replaced; its old content is as it was.
+    /// A file could not be replaced: its old content is as it was, or the new one stands and was not synced.
     #[error("cannot write {}", path.display())]
     Write {
         /// The file.

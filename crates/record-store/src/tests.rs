@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::*;
 
+mod countdown;
+
 #[derive(Debug, Serialize, Deserialize, PartialEq)]
 struct Sample {
     schema: u64,
@@ -29,22 +31,69 @@ fn a_record_comes_back_and_is_replaced_whole() {
     assert!(matches!(dir.read_record::<Sample>("r", 1), Read::Absent));
     for text in ["one", "two, longer", ""] {
         let sample = Sample { schema: 1, text: text.to_owned() };
-        dir.replace_json("r", &sample).unwrap();
+        dir.replace("r", &sample).unwrap();
         assert!(matches!(dir.read_record::<Sample>("r", 1), Read::Record(s) if s == sample));
     }
     assert_eq!(dir.names().unwrap(), ["r"]);
 }
 
-#[test]
-fn every_torn_or_garbled_record_is_unreadable_and_kept() {
-    let (_folder, dir) = dir();
-    let whole = serde_json::to_vec(&Sample { schema: 1, text: "whole".to_owned() }).unwrap();
-    for cut in 0..whole.len() {
-        fs::write(dir.path().join("r"), &whole[..cut]).unwrap();
-        assert!(matches!(dir.read_record::<Sample>("r", 1), Read::Unreadable(_)), "cut at {cut}");
+/// Whatever stands in the file, it is read as this, or not at all.
+fn reads_only(dir: &Dir, content: &[u8], whole: &Sample, what: &str) {
+    fs::write(dir.path().join("r"), content).unwrap();
+    match dir.read_record::<Sample>("r", 1) {
+        Read::Unreadable(e) => assert!(e.is_garbled(), "{what}: {e:?}"),
+        Read::Record(sample) => panic!("{what}: {sample:?}, written was {whole:?}"),
+        other => panic!("{what}: {other:?}"),
     }
+}
+
+#[test]
+fn a_record_that_is_torn_or_changed_anywhere_is_garbled_and_kept() {
+    let (_folder, dir) = dir();
+    let sample = Sample { schema: 1, text: "whole 0123456789 \u{e9}".to_owned() };
+    dir.replace("r", &sample).unwrap();
+    let whole = fs::read(dir.path().join("r")).unwrap();
+    for at in 0..whole.len() {
+        reads_only(&dir, &whole[..at], &sample, &format!("cut at {at}"));
+        let zeroed: Vec<u8> = whole.iter().enumerate().map(|(n, b)| if n < at { *b } else { 0 }).collect();
+        reads_only(&dir, &zeroed, &sample, &format!("zeros from {at} on"));
+        for bit in 0..8 {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << bit;
+            reads_only(&dir, &flipped, &sample, &format!("bit {bit} of byte {at} flipped"));
+        }
+        let mut doubled = whole.clone();
+        doubled.insert(at, whole[at]);
+        reads_only(&dir, &doubled, &sample, &format!("byte {at} twice"));
+    }
+    reads_only(&dir, &[&whole[..], b"\n"].concat(), &sample, "a byte more");
+    reads_only(&dir, &[&whole[..], &whole[..]].concat(), &sample, "twice");
     dir.set_aside("r").unwrap();
     assert_eq!(dir.names().unwrap(), ["r.unreadable"]);
+}
+
+#[test]
+fn the_sum_is_what_the_documented_command_says() {
+    let (_folder, dir) = dir();
+    dir.replace("r", &Sample { schema: 1, text: "x".to_owned() }).unwrap();
+    let path = dir.path().join("r");
+    let told = std::process::Command::new("sh")
+        .args(["-c", "tail -c +78 \"$1\" | sha256sum", "sh"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(told.split(' ').next(), record["sha256"].as_str());
+    assert_eq!(record["text"], "x");
+}
+
+#[test]
+fn only_an_object_with_members_is_a_record() {
+    let (_folder, dir) = dir();
+    assert!(matches!(dir.replace("r", &7), Err(Error::Encode { .. })));
+    assert!(matches!(dir.replace("r", &serde_json::json!({})), Err(Error::Encode { .. })));
+    assert!(dir.names().unwrap().is_empty());
 }
 
 #[test]
@@ -59,8 +108,12 @@ fn what_a_cut_off_write_left_can_be_removed() {
 #[test]
 fn a_newer_schema_is_told_apart() {
     let (_folder, dir) = dir();
-    dir.replace("r", br#"{"schema": 7, "text": ["another", "shape"]}"#).unwrap();
+    dir.replace("r", &serde_json::json!({"schema": 7, "text": ["another", "shape"]})).unwrap();
     assert!(matches!(dir.read_record::<Sample>("r", 1), Read::Newer(7)));
+    // But only a whole one: a garbled number is no schema.
+    let whole = fs::read_to_string(dir.path().join("r")).unwrap();
+    fs::write(dir.path().join("r"), whole.replace("\"schema\":7", "\"schema\":9")).unwrap();
+    assert!(matches!(dir.read_record::<Sample>("r", 1), Read::Unreadable(_)));
 }
 
 #[test]
@@ -68,7 +121,8 @@ fn a_removed_directory_is_never_made_again() {
     let (_folder, dir) = dir();
     fs::remove_dir(dir.path()).unwrap();
     assert!(!dir.is_linked());
-    assert!(dir.replace("r", b"x").unwrap_err().is_absent());
+    let sample = Sample { schema: 1, text: String::new() };
+    assert!(dir.replace("r", &sample).unwrap_err().is_absent());
     assert!(Lock::acquire(&dir, "lock", soon()).unwrap_err().is_absent());
     assert!(!dir.path().exists());
 }

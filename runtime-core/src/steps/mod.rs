@@ -24,6 +24,7 @@ use saga::{Context, Journal, Step, Unwound};
 use crate::{
     Error,
     container::Container,
+    derive,
     last_words::LastWords,
     launcher::{Exec, Gate, Helper, Launcher, Spawn},
     plan::NetworkPlan,
@@ -88,6 +89,8 @@ pub enum Held<'a> {
     Once(Lock),
     /// For the whole unwind of a record whose owner is gone.
     Throughout(&'a Lock),
+    /// Nothing is written: what stands there is kept as it is, and cannot be read.
+    Unwritten,
 }
 
 /// What only forward work needs.
@@ -178,6 +181,10 @@ impl Context for Cx<'_> {
         match std::mem::replace(&mut self.lock, Held::No) {
             Held::No => self.dir.write(self.record),
             Held::Once(_lock) => self.dir.write_locked(self.record),
+            Held::Unwritten => {
+                self.lock = Held::Unwritten;
+                Ok(())
+            }
             Held::Throughout(lock) => {
                 self.lock = Held::Throughout(lock);
                 self.dir.write_locked(self.record)
@@ -228,7 +235,11 @@ pub fn unwind(cx: &mut Cx<'_>, section: Option<&str>, deadline: Instant) -> Unwo
     let create = create_steps().into_iter().chain(network_steps()).map(|step| (CREATE, step));
     let start = network_steps().into_iter().chain(start_steps()).map(|step| (START, step));
     let steps: Vec<(&str, &dyn Step<Cx<'_>>)> = create.chain(start).collect();
-    let report = saga::unwind(section, &steps, cx, deadline);
+    let completed = derive::complete(cx.record, cx.dir);
+    let mut report = saga::unwind(section, &steps, cx, deadline);
+    if let Err(e) = completed {
+        report.failed.push(("record".to_owned(), e));
+    }
     cx.helper = None;
     tracing::debug!(
         namespace = cx.record.namespace,

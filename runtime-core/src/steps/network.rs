@@ -11,7 +11,7 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use host_net::{Ingress, Mark, Txid, find};
+use host_net::{Mark, Txid, find};
 use saga::{Failed, Presence, Step, Undone};
 
 use super::{Cx, NetworkWork, Work, launcher::end_process};
@@ -31,16 +31,7 @@ impl Step<Cx<'_>> for IngressStep {
 
     fn intend(&self, cx: &mut Cx<'_>) -> Result<(), Error> {
         let Work::Network(work) = &cx.work else { return Ok(()) };
-        let interface = &work.plan.interface;
-        cx.record.network = Some(NetworkRecord {
-            netns: work.plan.netns,
-            paths: work.path.iter().map(|path| (*path).clone()).collect(),
-            index: interface.index,
-            // A qdisc that one of ours made who is gone, or is going, is inherited.
-            ingress_made: interface.ingress == Ingress::None
-                || interface.stale.iter().any(|mark| mark.ingress_made)
-                || work.plan.inherits_ingress,
-        });
+        cx.record.network = Some(NetworkRecord::intended(work.plan, work.path));
         Ok(())
     }
 

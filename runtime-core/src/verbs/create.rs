@@ -52,8 +52,7 @@ impl Runtime {
     /// Registers a container, before its first side effect: from here on the daemon does not leave. Does not block.
     pub fn register(&self, input: &CreateInput) -> Result<Arc<Container>, Error> {
         if !layout::is_identifier(&input.id) {
-            let right = "use letters, digits, '.', '_' and '-', a letter or digit first";
-            return Err(contract::invalid("id", &input.id, "is not valid", right));
+            return Err(contract::invalid_name("id", &input.id));
         }
         let container = Arc::new(Container::new(&input.id, input.bundle.clone(), input.stdio.clone()));
         self.reserve(&container)?;
@@ -91,6 +90,7 @@ impl Runtime {
         Memory::decide(request.memory, 0, None)?;
         let stdio = Stdio::open(&request.stdio)?;
         let mut record = self.first_record(&request)?;
+        container.live().txid = Some(record.txid.clone());
         let (dir, lock) = self.take_run_directory(&request)?;
         if let Err(e) = dir.dir().mark(&format!("{}{}", layout::TX, record.txid), &self.owner) {
             dir.remove(lock)?;
@@ -201,7 +201,7 @@ impl Runtime {
         };
         let plan = Plan { txid: record.txid.clone(), cgroup: record.cgroup.clone(), what };
         fault::point("plan.made")?;
-        dir.dir().replace_json(layout::PLAN, &plan)?;
+        dir.write_part(layout::PLAN, &plan)?;
         if let Some(guest) = plan.guest() {
             limit_memory(request, guest, record)?;
         }
@@ -278,7 +278,7 @@ impl Runtime {
             schema: SCHEMA,
             namespace: self.namespace.clone(),
             id: request.id.clone(),
-            txid: layout::random_hex(6)?,
+            txid: layout::random_hex(layout::TXID_BYTES)?,
             boot_id: self.boot_id.clone(),
             owner: self.owner.clone(),
             group: request.group.clone(),

@@ -74,9 +74,7 @@ impl Runtime {
     fn planned(&self, work: &ContainerWork, container: &Container) -> Result<Plan, Error> {
         let gone = || Error::NotFound { id: container.id.clone() };
         let (dir, _) = work.file.as_ref().ok_or_else(gone)?;
-        let text = dir.dir().read(layout::PLAN)?.ok_or_else(gone)?;
-        serde_json::from_slice(&text)
-            .map_err(|source| Error::Spec { path: dir.dir().path().join(layout::PLAN), source })
+        dir.dir().read_part(layout::PLAN)?.ok_or_else(gone)
     }
 
     fn start_sandbox(
@@ -179,7 +177,7 @@ impl Runtime {
             }
         };
         let late = plan.late(rootfs, network, self.monitor(&plan.monitor)?)?;
-        dir.dir().replace_json(layout::LATE, &late)?;
+        dir.write_part(layout::LATE, &late)?;
         container.live().power_button = late.launch.power_button;
         Ok(late)
     }

@@ -17,6 +17,11 @@ pub fn shim_with_faults() -> PathBuf {
     program("URUNC_TEST_SHIM_FAULT", "target/fault/containerd-shim-urunc-v2")
 }
 
+/// The operator's command: `$URUNC_TEST_URUNC`.
+pub fn urunc() -> PathBuf {
+    program("URUNC_TEST_URUNC", "target/release/urunc")
+}
+
 /// The folder with guests: `$URUNC_TEST_CACHE`.
 pub fn cache() -> PathBuf {
     program("URUNC_TEST_CACHE", ".cache")

@@ -17,27 +17,31 @@ mod env;
 mod events;
 mod faults;
 mod fifo;
+mod odd;
 mod pod_network;
 mod points;
 mod process;
 mod record;
 mod runtime;
 mod spec;
+mod survivor;
 
 pub use action::{Exited, Ran};
 pub use bench::{Bench, Shim};
 pub use bundle::Bundle;
 pub use canary::Canaries;
 pub use client::{Client, Failure, Pending, TASK};
-pub use env::{cache, shim, shim_with_faults, skip};
+pub use env::{cache, shim, shim_with_faults, skip, urunc};
 pub use events::{Event, Events, Mode};
 pub use faults::{Faults, Fired};
 pub use fifo::Reader;
+pub use odd::{Busy, Odd};
 pub use pod_network::PodNetwork;
 pub use points::{Passed, Point, dry_run};
 pub use process::Proc;
-pub use record::{check_record, hierarchies, leaves};
+pub use record::{check_record, hierarchies, leaves, seal, unseal};
 pub use spec::Spec;
+pub use survivor::Survivor;
 
 use std::time::{Duration, Instant};
 

@@ -6,15 +6,41 @@ use std::{
 };
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 const STATES: [&str; 8] =
     ["creating", "created", "starting", "running", "paused", "stopped", "unwinding", "unwind-blocked"];
 
-/// Whether a `record.json` is whole: JSON, of our schema, with a state that is known and a journal that a transaction
+/// A record as the shim writes it: its first member is the sha256 of all bytes behind that member.
+pub fn seal(record: &Value) -> String {
+    let mut record = record.clone();
+    record.as_object_mut().unwrap().remove("sha256");
+    let tail = format!("{}\n", &record.to_string()[1..]);
+    format!("{{\"sha256\":\"{}\",{tail}", digest(&tail))
+}
+
+/// The content of a record file, if its checksum is right.
+pub fn unseal(text: &[u8]) -> Result<Value, String> {
+    let broken = |what: &str| format!("{what}: {:?}", String::from_utf8_lossy(text));
+    let text = str::from_utf8(text).map_err(|e| broken(&e.to_string()))?;
+    let mut record: Value = serde_json::from_str(text).map_err(|e| broken(&e.to_string()))?;
+    let sum = record.as_object_mut().and_then(|r| r.remove("sha256")).ok_or_else(|| broken("no checksum"))?;
+    let (_, tail) = text.split_once(',').ok_or_else(|| broken("no members"))?;
+    if sum != digest(tail) {
+        return Err(broken("its checksum is wrong"));
+    }
+    Ok(record)
+}
+
+/// The sha256 in hex.
+pub(crate) fn digest(text: &str) -> String {
+    Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Whether a `record.json` is whole: its checksum is right, it is JSON, of our schema, with a state that is known and a journal that a transaction
 /// can have written. What is wrong with it otherwise.
 pub fn check_record(text: &[u8]) -> Result<Value, String> {
-    let record: Value = serde_json::from_slice(text)
-        .map_err(|e| format!("no JSON ({e}): {:?}", String::from_utf8_lossy(text)))?;
+    let record = unseal(text)?;
     let wrong = |what: &str| Err(format!("{what}: {record}"));
     if record["schema"] != 1 {
         return wrong("schema");

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use serde_json::Value;
 
-use crate::direct::Proc;
+use crate::direct::{Proc, unseal};
 
 use super::Containerd;
 
@@ -22,7 +22,7 @@ impl Containerd {
     /// The record of a container; `None`: there is none.
     pub fn record(&self, id: &str) -> Option<Value> {
         let text = fs::read(self.run_directory(id).join("record.json")).ok()?;
-        Some(serde_json::from_slice(&text).expect("a record is always whole"))
+        Some(unseal(&text).expect("a record is always whole"))
     }
 
     /// The state in the record of a container; `None`: there is no record.

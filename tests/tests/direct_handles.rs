@@ -1,0 +1,167 @@
+//! A record that lacks a part of what identifies its container, or has a wrong one: the rest of it is enough. And one
+//! that names what cannot be its own harms nobody.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+use urunc_tests::direct::{
+    Bench, Bundle, PodNetwork, Shim, Spec, Survivor, eventually, hierarchies, leaves, unseal,
+};
+
+fn created(bench: &Bench, id: &str, spec: &Spec) -> (Shim, Bundle, u32) {
+    let bundle = bench.bundle(id, spec).without_stdio();
+    let shim = bench.start(&bundle);
+    let pid = shim.client.create(&bundle).unwrap();
+    (shim, bundle, pid)
+}
+
+fn orphaned(bench: &Bench, id: &str) -> Bundle {
+    let (shim, bundle, _) = created(bench, id, &Spec::tiny("hang"));
+    shim.daemon.kill();
+    bundle
+}
+
+/// A process as a record names it.
+fn named(pid: i32) -> Value {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let start: u64 =
+        stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(19).unwrap().parse().unwrap();
+    json!({"boot_id": boot, "pid": pid, "start_time": start})
+}
+
+#[test]
+fn what_a_record_lacks_is_found_by_what_it_has() {
+    let Some(bench) = Bench::released() else { return };
+    type Damage = fn(&mut Value);
+    let cases: [(&str, bool, Damage); 7] = [
+        ("no process", false, |r| r["process"] = Value::Null),
+        ("process missing", false, |r| drop(r.as_object_mut().unwrap().remove("process"))),
+        ("no cgroup", false, |r| r["cgroup"] = Value::Null),
+        ("no hierarchies", false, |r| r["cgroup"]["hierarchies"] = json!([])),
+        ("neither", false, |r| (r["process"], r["cgroup"]) = (Value::Null, Value::Null)),
+        ("neither, and no plan", true, |r| (r["process"], r["cgroup"]) = (Value::Null, Value::Null)),
+        ("cgroup missing, and no plan", true, |r| drop(r.as_object_mut().unwrap().remove("cgroup"))),
+    ];
+    for (what, without_plan, damage) in cases {
+        for verb in ["delete", "create"] {
+            let bundle = orphaned(&bench, "c1");
+            let survivor = Survivor::new(&bench, "c1");
+            bench.edit_record("c1", damage);
+            if without_plan {
+                fs::remove_file(bench.run_directory("c1").join("plan.json")).unwrap();
+            }
+            if verb == "delete" {
+                bench.delete(&bundle).deleted();
+                assert!(!bench.run_directory("c1").exists(), "{what}");
+                bundle.remove();
+            } else {
+                bundle.remove();
+                bench.run("c1", 3);
+            }
+            assert!(survivor.was_killed(), "{what}, {verb}");
+            assert_eq!(leaves(&bench.namespace, "c1"), Vec::<&Path>::new(), "{what}, {verb}");
+            // Nothing tells any more who made the folder above the leaf: it stays, empty.
+            if without_plan {
+                hierarchies().iter().for_each(|h| drop(fs::remove_dir(h.join(&bench.namespace).join("c1"))));
+            }
+            bench.check();
+        }
+    }
+    // Without its cgroup the process is known by its identity, wherever it is.
+    let bundle = orphaned(&bench, "c1");
+    let (inside, outside) = (Survivor::new(&bench, "c1"), Survivor::outside());
+    bench.edit_record("c1", |r| (r["process"], r["cgroup"]) = (named(outside.pid()), Value::Null));
+    bench.delete(&bundle).deleted();
+    assert!(inside.was_killed() && outside.was_killed());
+    bundle.remove();
+    bench.finish();
+}
+
+#[test]
+fn a_record_that_names_what_cannot_be_its_own_harms_nobody() {
+    let Some(bench) = Bench::released() else { return };
+    // Somebody else's container, whose things such a record names.
+    let (other, kept, _) = created(&bench, "other", &Spec::tiny("hang"));
+    other.client.start("other").unwrap();
+    // Its daemon sweeps once, and would be faster than the `delete`s here: that is over when this one is a tombstone.
+    let swept = orphaned(&bench, "swept");
+    eventually("the sweep", || bench.record("swept").is_some_and(|r| r["tombstone"] == true));
+    bench.delete(&swept).deleted();
+    swept.remove();
+    let theirs = bench.record("other").unwrap();
+    let field = |name: &'static str, value: Value| {
+        Box::new(move |r: &mut Value| r[name] = value.clone()) as Box<dyn Fn(&mut Value)>
+    };
+    let long = "x".repeat(4096);
+    let mut cases: Vec<(String, Box<dyn Fn(&mut Value)>)> = vec![
+        ("process".into(), field("process", json!({"boot_id": "x", "pid": "one", "start_time": 1}))),
+        ("cgroup".into(), field("cgroup", theirs["cgroup"].clone())),
+        ("cgroup".into(), field("cgroup", json!({"hierarchies": [{"leaf": "../x"}]}))),
+        ("id".into(), field("id", theirs["id"].clone())),
+        ("namespace".into(), field("namespace", "default".into())),
+        ("txid".into(), field("txid", theirs["txid"].clone())),
+        ("network".into(), field("network", json!({"netns": 7}))),
+    ];
+    for name in ["namespace", "id", "txid", "owner", "group"] {
+        for value in ["../x", "x\ny", "x\0y", &long, "-x", "", ".", ".."] {
+            cases.push((format!("{name} {:.9?}", value), field(name, value.into())));
+        }
+    }
+    for (what, damage) in cases {
+        let bundle = orphaned(&bench, "c1");
+        let survivor = Survivor::new(&bench, "c1");
+        bench.edit_record("c1", damage);
+        let deleted = bench.delete(&bundle);
+        assert_ne!(deleted.code, Some(0), "{what}");
+        assert!(deleted.stderr.contains("cannot be read"), "{what}: {}", deleted.stderr);
+        assert!(survivor.was_killed(), "{what}");
+        assert_eq!(leaves(&bench.namespace, "c1"), Vec::<&Path>::new(), "{what}");
+        // Set aside, it blocks nobody.
+        fs::remove_file(bench.run_directory("c1").join("record.json.unreadable")).unwrap();
+        bench.delete(&bundle).deleted();
+        bundle.remove();
+    }
+    assert_eq!(other.client.status("other"), Ok(containerd_shim_protos::api::Status::RUNNING));
+    assert_eq!(bench.record("other"), Some(theirs));
+    bench.end(&other, kept);
+    bench.finish();
+}
+
+#[test]
+fn what_stands_at_the_pods_interface_is_found_by_the_plan() {
+    let Some(bench) = Bench::released() else { return };
+    for (late, damage) in
+        [(false, "lacks it"), (true, "lacks it"), (false, "cannot be read"), (true, "cannot be read")]
+    {
+        let network = if late { PodNetwork::empty() } else { PodNetwork::new() };
+        let spec = Spec::tiny("hang").join_network(&network.path());
+        let (shim, bundle, _) = created(&bench, "c1", &spec);
+        if late {
+            network.plug();
+        }
+        // Only the filter tells: the rest goes with the monitor.
+        shim.client.start("c1").unwrap();
+        assert!(network.filters().contains("mirred"), "{}", network.filters());
+        shim.daemon.kill();
+        eventually("the tap is gone", || !network.state().contains("tap"));
+        if damage == "lacks it" {
+            bench.edit_record("c1", |record| record["network"] = Value::Null);
+            bench.delete(&bundle).deleted();
+        } else {
+            let record = bench.run_directory("c1").join("record.json");
+            let text = fs::read(&record).unwrap();
+            fs::write(&record, &text[..text.len() / 2]).unwrap();
+            unseal(&fs::read(&record).unwrap()).unwrap_err();
+            assert_ne!(bench.delete(&bundle).code, Some(0));
+            fs::remove_file(record.with_extension("json.unreadable")).unwrap();
+            bench.delete(&bundle).deleted();
+        }
+        assert_eq!(network.filters(), "", "{damage}, late: {late}");
+        assert!(!network.state().contains("ingress"), "{damage}, late: {late}: {}", network.state());
+        bundle.remove();
+    }
+    bench.finish();
+}

@@ -7,12 +7,20 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat};
 use rustix::io::retry_on_intr;
+use serde::{Deserialize, Serialize};
 
 /// Who a process is: pids are used again, a pid together with its start time is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessId {
     pub pid: i32,
     pub start: u64,
+}
+
+impl ProcessId {
+    /// The process that has this pid now.
+    pub fn of(pid: i32) -> Option<Self> {
+        ProcDir::open(pid).ok()?.stat().ok()?.map(|stat| stat.id())
+    }
 }
 
 impl fmt::Display for ProcessId {
@@ -38,6 +46,11 @@ impl Stat {
     pub fn id(&self) -> ProcessId {
         ProcessId { pid: self.pid, start: self.start }
     }
+
+    /// Whether it only waits to be waited for. A first thread that ended before the others looks like that, too.
+    pub fn is_zombie(&self) -> bool {
+        self.state == 'Z' && self.threads <= 1
+    }
 }
 
 #[derive(Debug)]
@@ -51,12 +64,16 @@ impl ProcDir {
 
     /// The content of a file, whatever its bytes are.
     pub fn read(&self, name: &str) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.bytes(name)?).into_owned())
+    }
+
+    pub fn bytes(&self, name: &str) -> io::Result<Vec<u8>> {
         let file = openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut content = Vec::new();
         let mut buffer = [0; 8192];
         loop {
             match retry_on_intr(|| rustix::io::read(&file, &mut buffer))? {
-                0 => return Ok(String::from_utf8_lossy(&content).into_owned()),
+                0 => return Ok(content),
                 n => content.extend_from_slice(&buffer[..n]),
             }
         }
@@ -74,6 +91,12 @@ impl ProcDir {
             found.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
         }
         Ok(found)
+    }
+
+    /// Number and target of each open fd; one whose target cannot be read was closed since.
+    pub fn fds(&self) -> io::Result<Vec<(i32, String)>> {
+        let target = |n: i32| self.link(&format!("fd/{n}")).ok().map(|target| (n, target));
+        Ok(self.numbers("fd")?.into_iter().filter_map(target).collect())
     }
 
     pub fn stat(&self) -> io::Result<Option<Stat>> {

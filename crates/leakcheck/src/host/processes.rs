@@ -1,4 +1,4 @@
-//! The processes in scope. Owns the rule of what makes a process ours.
+//! The processes in scope, and what all others have open. Owns the rule of what makes a process ours.
 //!
 //! A process that vanishes while it is read is skipped. One that cannot be read for another reason is listed as
 //! unreadable, and counts if what could be read of it says so.
@@ -30,7 +30,18 @@ impl Process {
     }
 }
 
-fn reopen(id: ProcessId) -> Option<(ProcDir, Stat)> {
+/// A process that is not ours by any mark of its own. Whether it holds something of ours is decided later.
+#[derive(Debug)]
+pub(crate) struct Stranger {
+    pub id: ProcessId,
+    pub comm: String,
+    /// Number and target of each open fd.
+    pub fds: Vec<(i32, String)>,
+    /// `net:[INODE]`: where it lives.
+    pub netns: String,
+}
+
+pub(super) fn reopen(id: ProcessId) -> Option<(ProcDir, Stat)> {
     let dir = ProcDir::open(id.pid).ok()?;
     let stat = dir.stat().ok()??;
     (stat.id() == id).then_some((dir, stat))
@@ -39,6 +50,9 @@ fn reopen(id: ProcessId) -> Option<(ProcDir, Stat)> {
 #[derive(Debug, Default)]
 pub(crate) struct Processes {
     pub in_scope: Vec<Process>,
+    pub strangers: Vec<Stranger>,
+    /// Those that nobody has waited for, whoever's they are.
+    pub zombies: Vec<Stat>,
     /// How many there are on the host, kernel threads not counted.
     pub looked_at: usize,
     pub unreadable: Vec<Unreadable>,
@@ -55,9 +69,12 @@ impl Processes {
         let others = all.iter().map(Stat::id).filter(|id| !bystanders.contains(&id.pid)).collect();
         let ours = with_descendants(marked(others, scope, &mut unreadable), &all, &bystanders);
         let looked_at = all.len();
-        let ours = all.into_iter().filter(|stat| ours.contains(&stat.pid));
-        let in_scope = ours.filter_map(|stat| describe(stat, &mut unreadable)).collect();
-        Self { in_scope, looked_at, unreadable }
+        let zombies = all.iter().filter(|stat| stat.is_zombie()).cloned().collect();
+        let (ours, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|stat| ours.contains(&stat.pid));
+        let in_scope = ours.into_iter().filter_map(|stat| describe(stat, &mut unreadable)).collect();
+        let others = others.into_iter().filter(|stat| !bystanders.contains(&stat.pid));
+        let strangers = others.filter_map(|stat| observe(stat, &mut unreadable)).collect();
+        Self { in_scope, strangers, zombies, looked_at, unreadable }
     }
 }
 
@@ -112,11 +129,24 @@ fn describe(stat: Stat, unreadable: &mut Vec<Unreadable>) -> Option<Process> {
     let id = stat.id();
     let mut reader = Reader { dir: reopen(id)?.0, pid: id.pid, unreadable };
     let command = reader.text("cmdline").replace('\0', " ").trim_end().to_owned();
-    let numbers = reader.get("fd", |dir| dir.numbers("fd")).unwrap_or_default();
-    // An fd whose target cannot be read was closed since.
-    let target = |n: i32| reader.dir.link(&format!("fd/{n}")).ok().map(|target| (n, target));
-    let fds = numbers.into_iter().filter_map(target).collect();
+    let fds = reader.get("fd", ProcDir::fds).unwrap_or_default();
     Some(Process { id, stat, command, fds })
+}
+
+/// What a stranger has open. A child of the caller between fork and exec has all that the caller has, for a moment: it
+/// is the caller still. Its arguments are read first, for those show what its fds are not younger than.
+fn observe(stat: Stat, unreadable: &mut Vec<Unreadable>) -> Option<Stranger> {
+    if stat.is_zombie() {
+        return None;
+    }
+    let id = stat.id();
+    let mut reader = Reader { dir: reopen(id)?.0, pid: id.pid, unreadable };
+    let caller = rustix::process::getpid().as_raw_nonzero().get();
+    if stat.ppid == caller && std::fs::read("/proc/self/cmdline").ok() == reader.dir.bytes("cmdline").ok() {
+        return None;
+    }
+    let fds = reader.get("fd", ProcDir::fds).unwrap_or_default();
+    Some(Stranger { id, comm: stat.comm, fds, netns: reader.link("ns/net") })
 }
 
 enum Whose {
@@ -155,9 +185,9 @@ impl Reader<'_> {
         if scope.names(&environment) {
             return Whose::Ours;
         }
-        // A zombie has nothing left to hold, unless it is only the first thread that ended.
-        let dead = stat.state == 'Z' && stat.threads <= 1;
-        match (command.is_empty() && environment.is_empty() && !dead, program.is_empty()) {
+        // A zombie has nothing left to hold.
+        let alive = !stat.is_zombie();
+        match (command.is_empty() && environment.is_empty() && alive, program.is_empty()) {
             (false, _) => Whose::Strangers,
             (true, true) => Whose::Ending,
             (true, false) => Whose::Starting,

@@ -10,36 +10,43 @@ use std::{
 };
 
 use leakcheck::{Scope, Snapshot, settle};
-use urunc_tests::direct::{Bench, Bundle, SOON, Shim, Spec};
+use urunc_tests::direct::{Bench, Bundle, Client, SOON, Spec};
 
 /// For how long a daemon must have been the same to be quiet: its pool keeps a thread for a second after its last work,
 /// and what watches the end of a container ends with it.
 const QUIET: Duration = Duration::from_millis(1500);
-const CYCLES: usize = 100;
-const FAILURES: usize = 30;
+/// Together 100 guests and 30 failures: so many at once, so often.
+const GUESTS: usize = 5;
+const BATCHES: usize = 20;
+const FAILURES: [usize; 2] = [1, 2];
 
-/// Create, Start, the guest's own exit, Delete: by one daemon, which other containers of the pod keep alive.
-fn cycle(bench: &Bench, shim: &Shim, id: &str) {
-    let bundle = bench.bundle(id, &Spec::tiny("exit=7").in_pod("pod")).without_stdio();
-    shim.client.create(&bundle).unwrap();
-    shim.client.start(id).unwrap();
-    assert_eq!(shim.client.wait(id), Ok(7));
-    shim.client.delete(id).unwrap();
-    forget(bench, bundle);
+/// Create, Start, the guest's own exit, Delete.
+fn cycle(client: &Client, bundle: &Bundle) {
+    client.create(bundle).unwrap();
+    client.start(&bundle.id).unwrap();
+    assert_eq!(client.wait(&bundle.id), Ok(7));
+    client.delete(&bundle.id).unwrap();
 }
 
 /// A Create that fails when the launcher is ready: the kernel that the image names is not in it.
-fn failure(bench: &Bench, shim: &Shim, id: &str) {
-    let spec = Spec::tiny("exit=7").in_pod("pod").key("binary", "/no-such-kernel");
-    let bundle = bench.bundle(id, &spec).without_stdio();
-    let failure = shim.client.create(&bundle).unwrap_err();
+fn failure(client: &Client, bundle: &Bundle) {
+    let failure = client.create(bundle).unwrap_err();
     assert!(failure.message.contains("no-such-kernel"), "{failure:?}");
-    forget(bench, bundle);
 }
 
-fn forget(bench: &Bench, bundle: Bundle) {
-    bench.delete(&bundle).deleted();
-    bundle.remove();
+/// So many of each at the same time, by one daemon, which another container of the pod keeps alive.
+fn batch(bench: &Bench, client: &Client, name: &str, guests: usize, failures: usize) {
+    let bundle = |what: &str, n: usize, spec: Spec| {
+        bench.bundle(&format!("{name}-{what}{n}"), &spec.in_pod("pod")).without_stdio()
+    };
+    let good: Vec<_> = (0..guests).map(|n| bundle("c", n, Spec::tiny("exit=7"))).collect();
+    let bad = |n| bundle("f", n, Spec::tiny("exit=7").key("binary", "/no-such-kernel"));
+    let bad: Vec<_> = (0..failures).map(bad).collect();
+    thread::scope(|scope| {
+        good.iter().for_each(|bundle| drop(scope.spawn(|| cycle(client, bundle))));
+        bad.iter().for_each(|bundle| drop(scope.spawn(|| failure(client, bundle))));
+    });
+    good.into_iter().chain(bad).for_each(Bundle::remove);
 }
 
 /// The inside of a process once nothing in it has changed for a while.
@@ -66,8 +73,7 @@ fn a_daemon_holds_no_more_after_many_containers_than_after_the_first() {
     let shim = bench.start(&sandbox);
     shim.client.create(&sandbox).unwrap();
     shim.client.start("pod").unwrap();
-    cycle(&bench, &shim, "first");
-    failure(&bench, &shim, "first-failure");
+    batch(&bench, &shim.client, "first", 1, 1);
     let scope = Scope::new().only_marked().inside(shim.daemon.pid());
     let before = once_quiet(&scope);
     let fds =
@@ -76,11 +82,8 @@ fn a_daemon_holds_no_more_after_many_containers_than_after_the_first() {
     let seen = before.entries().iter().filter(|entry| entry.kind == leakcheck::Kind::Fd).count();
     assert_eq!(seen, fds());
 
-    for n in 0..CYCLES {
-        cycle(&bench, &shim, &format!("c{n}"));
-        if n * FAILURES / CYCLES != (n + 1) * FAILURES / CYCLES {
-            failure(&bench, &shim, &format!("f{n}"));
-        }
+    for n in 0..BATCHES {
+        batch(&bench, &shim.client, &n.to_string(), GUESTS, FAILURES[n % 2]);
     }
     // Threads of the pool end a second after their last work.
     let leaks = settle(&before, &scope, QUIET + SOON);

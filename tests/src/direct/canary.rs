@@ -145,3 +145,68 @@ impl Drop for ForeignMount {
         unmount(self.folder.path(), UnmountFlags::empty()).ok();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::direct::{PodNetwork, env};
+
+    /// Canaries that are well until this is done to them.
+    fn notice(name: &str, words: &str, harm: impl FnOnce(&mut Canaries, &PodNetwork)) {
+        if let Some(why) = env::obstacle() {
+            return env::skip(why);
+        }
+        let mut canaries = Canaries::new(&format!("canary-{name}-{}", std::process::id()));
+        let network = PodNetwork::new();
+        canaries.watch(network.foreign());
+        canaries.check();
+        harm(&mut canaries, &network);
+        let failure = catch_unwind(AssertUnwindSafe(|| canaries.check())).unwrap_err();
+        let message = failure.downcast_ref::<String>().unwrap();
+        assert!(message.contains(words), "{message}");
+    }
+
+    #[test]
+    fn a_process_that_is_stopped() {
+        notice("process", "canary was touched", |canaries, _| Proc::of(canaries.pid()).stop());
+    }
+
+    #[test]
+    fn a_cgroup_that_is_removed_also_when_it_is_made_anew() {
+        notice("cgroup", "the stranger's cgroup", |canaries, _| {
+            let (folder, _) = canaries.beside.last().unwrap();
+            fs::remove_dir(folder).unwrap();
+            fs::create_dir(folder).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_mount_that_is_undone() {
+        notice("mount", "the stranger's mount was touched", |canaries, _| {
+            unmount(canaries.mount.folder.path(), UnmountFlags::empty()).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_file_in_it_that_is_removed() {
+        notice("file", "the stranger's file was touched", |canaries, _| {
+            fs::remove_file(canaries.mount.folder.path().join("file")).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_filter_that_is_removed() {
+        notice("filter", "the stranger's qdiscs or filter were touched", |_, network| {
+            network.run("tc filter del dev outside parent ffff: prio 7");
+        });
+    }
+
+    #[test]
+    fn a_qdisc_that_is_removed() {
+        notice("qdisc", "the stranger's qdiscs or filter were touched", |_, network| {
+            network.run("tc qdisc del dev pod0 root");
+        });
+    }
+}

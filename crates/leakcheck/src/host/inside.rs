@@ -43,7 +43,7 @@ fn look_into(id: ProcessId, zombies: &[Stat]) -> Result<Inside, (Kind, Error)> {
     let sockets = dir.read("net/unix").map_err(|error| failed(Kind::Fd, "net/unix", error))?;
     let names: HashMap<&str, &str> = super::unix::named(&sockets).collect();
     let mut inside = Inside { id, fds: BTreeMap::new(), threads: BTreeMap::new(), zombies: Vec::new() };
-    for (fd, target) in dir.fds().map_err(|error| failed(Kind::Fd, "fd", error))? {
+    for (fd, target) in dir.fds(|_| true).map_err(|error| failed(Kind::Fd, "fd", error))? {
         inside.fds.entry(sort_of(&target, &names)).or_default().push(fd);
     }
     for thread in dir.numbers("task").map_err(|error| failed(Kind::Thread, "task", error))? {

@@ -93,10 +93,23 @@ impl ProcDir {
         Ok(found)
     }
 
-    /// Number and target of each open fd; one whose target cannot be read was closed since.
-    pub fn fds(&self) -> io::Result<Vec<(i32, String)>> {
-        let target = |n: i32| self.link(&format!("fd/{n}")).ok().map(|target| (n, target));
-        Ok(self.numbers("fd")?.into_iter().filter_map(target).collect())
+    /// Number and target of each open fd whose target is wanted; one whose target cannot be read was closed since.
+    pub fn fds(&self, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Vec<(i32, String)>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat(&self.0, "fd", flags, Mode::empty())?;
+        let mut found = Vec::new();
+        let mut buffer = Vec::new();
+        for entry in Dir::read_from(&folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(number) = name.to_str().ok().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let Ok(target) = readlinkat(&folder, name, std::mem::take(&mut buffer)) else { continue };
+            if wanted(target.to_bytes()) {
+                found.push((number, target.to_string_lossy().into_owned()));
+            }
+            buffer = target.into_bytes();
+        }
+        Ok(found)
     }
 
     pub fn stat(&self) -> io::Result<Option<Stat>> {

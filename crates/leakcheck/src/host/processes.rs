@@ -67,13 +67,13 @@ impl Processes {
         });
         let bystanders = caller_and_ancestors(&all);
         let others = all.iter().map(Stat::id).filter(|id| !bystanders.contains(&id.pid)).collect();
-        let ours = with_descendants(marked(others, scope, &mut unreadable), &all, &bystanders);
+        let (marked, mut strangers) = marked(others, scope, &mut unreadable);
+        let ours = with_descendants(marked, &all, &bystanders);
         let looked_at = all.len();
         let zombies = all.iter().filter(|stat| stat.is_zombie()).cloned().collect();
-        let (ours, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|stat| ours.contains(&stat.pid));
-        let in_scope = ours.into_iter().filter_map(|stat| describe(stat, &mut unreadable)).collect();
-        let others = others.into_iter().filter(|stat| !bystanders.contains(&stat.pid));
-        let strangers = others.filter_map(|stat| observe(stat, &mut unreadable)).collect();
+        strangers.retain(|stranger| !ours.contains(&stranger.id.pid));
+        let ours = all.into_iter().filter(|stat| ours.contains(&stat.pid));
+        let in_scope = ours.filter_map(|stat| describe(stat, &mut unreadable)).collect();
         Self { in_scope, strangers, zombies, looked_at, unreadable }
     }
 }
@@ -91,23 +91,30 @@ fn list(unreadable: &mut Vec<Unreadable>) -> Result<Vec<Stat>, Error> {
     Ok(all)
 }
 
-/// The pids of the processes that are ours by themselves.
+/// The pids of the processes that are ours by themselves, and all others.
 ///
 /// A process in the middle of an exec has neither arguments nor environment for a moment, and one that is ending has
 /// lost them while it still frees its memory and holds its files. Those are asked again a little later; one that is
 /// still ending then is reported: nobody can tell whose it is.
-fn marked(mut ids: Vec<ProcessId>, scope: &Scope, unreadable: &mut Vec<Unreadable>) -> Vec<i32> {
+fn marked(
+    mut ids: Vec<ProcessId>,
+    scope: &Scope,
+    unreadable: &mut Vec<Unreadable>,
+) -> (Vec<i32>, Vec<Stranger>) {
     const ROUNDS: usize = 5;
     const PAUSE: Duration = Duration::from_millis(2);
-    let mut ours = Vec::new();
+    let caller = Caller::new();
+    let (mut ours, mut strangers) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
         ids.retain(|&id| {
             // A host has more processes than we may have fds, so each folder is closed again at once.
             let Some((dir, stat)) = reopen(id) else { return false };
-            match (Reader { dir, pid: id.pid, unreadable }.whose(scope, &stat)) {
+            let mut reader = Reader { dir, pid: id.pid, unreadable };
+            match reader.whose(scope, &stat) {
                 Whose::Ours => ours.push(id.pid),
-                Whose::Strangers => {}
-                Whose::Starting => return true,
+                Whose::Strangers => strangers.extend(reader.observe(stat, &caller)),
+                Whose::Starting if round < ROUNDS => return true,
+                Whose::Starting => strangers.extend(reader.observe(stat, &caller)),
                 Whose::Ending if round < ROUNDS => return true,
                 Whose::Ending => {
                     let error = Error::Ending { process: id.to_string() };
@@ -121,7 +128,20 @@ fn marked(mut ids: Vec<ProcessId>, scope: &Scope, unreadable: &mut Vec<Unreadabl
         }
         std::thread::sleep(PAUSE);
     }
-    ours
+    (ours, strangers)
+}
+
+/// Who takes the snapshot.
+struct Caller {
+    pid: i32,
+    command: Option<String>,
+}
+
+impl Caller {
+    fn new() -> Self {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        Self { pid, command: ProcDir::open(pid).and_then(|dir| dir.read("cmdline")).ok() }
+    }
 }
 
 /// What else is worth knowing about a process in scope, unless it is gone by now.
@@ -129,24 +149,8 @@ fn describe(stat: Stat, unreadable: &mut Vec<Unreadable>) -> Option<Process> {
     let id = stat.id();
     let mut reader = Reader { dir: reopen(id)?.0, pid: id.pid, unreadable };
     let command = reader.text("cmdline").replace('\0', " ").trim_end().to_owned();
-    let fds = reader.get("fd", ProcDir::fds).unwrap_or_default();
+    let fds = reader.get("fd", |dir| dir.fds(|_| true)).unwrap_or_default();
     Some(Process { id, stat, command, fds })
-}
-
-/// What a stranger has open. A child of the caller between fork and exec has all that the caller has, for a moment: it
-/// is the caller still. Its arguments are read first, for those show what its fds are not younger than.
-fn observe(stat: Stat, unreadable: &mut Vec<Unreadable>) -> Option<Stranger> {
-    if stat.is_zombie() {
-        return None;
-    }
-    let id = stat.id();
-    let mut reader = Reader { dir: reopen(id)?.0, pid: id.pid, unreadable };
-    let caller = rustix::process::getpid().as_raw_nonzero().get();
-    if stat.ppid == caller && std::fs::read("/proc/self/cmdline").ok() == reader.dir.bytes("cmdline").ok() {
-        return None;
-    }
-    let fds = reader.get("fd", ProcDir::fds).unwrap_or_default();
-    Some(Stranger { id, comm: stat.comm, fds, netns: reader.link("ns/net") })
 }
 
 enum Whose {
@@ -192,6 +196,19 @@ impl Reader<'_> {
             (true, true) => Whose::Ending,
             (true, false) => Whose::Starting,
         }
+    }
+
+    /// What a stranger has open, if it has anything. A child of the caller between fork and exec has all that the caller
+    /// has, for a moment: it is the caller still. Its arguments are read first, for its fds are not older than those.
+    fn observe(&mut self, stat: Stat, caller: &Caller) -> Option<Stranger> {
+        if stat.is_zombie() || (stat.ppid == caller.pid && self.dir.read("cmdline").ok() == caller.command) {
+            return None;
+        }
+        // Pipes and the kernel's own objects have no name by which they could be ours.
+        let wanted =
+            |target: &[u8]| [&b"/"[..], b"socket:", b"net:"].iter().any(|sort| target.starts_with(sort));
+        let fds = self.get("fd", |dir| dir.fds(wanted)).unwrap_or_default();
+        Some(Stranger { id: stat.id(), netns: self.link("ns/net"), comm: stat.comm, fds })
     }
 
     fn text(&mut self, name: &str) -> String {

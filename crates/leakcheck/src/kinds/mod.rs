@@ -46,10 +46,17 @@ pub(crate) fn collect<'a>(kind: Kind, view: &View<'a>) -> Result<Found<'a>, Erro
     Ok(found)
 }
 
+/// More numbers of fds or threads than this tell a reader nothing more.
+const NUMBERS: usize = 12;
+
 /// Adds each of a process's things of a sort as the first, second, ... of its sort.
 fn count_each(things: &BTreeMap<String, Vec<i32>>, id: ProcessId, plural: &str, found: &mut Found<'_>) {
     for (sort, numbers) in things {
-        let all = numbers.iter().map(i32::to_string).collect::<Vec<_>>().join(" ");
+        let shown = numbers.iter().take(NUMBERS).map(i32::to_string).collect::<Vec<_>>().join(" ");
+        let all = match numbers.len().saturating_sub(NUMBERS) {
+            0 => shown,
+            more => format!("{shown} and {more} more"),
+        };
         for nth in 1..=numbers.len() {
             found.looked_at += 1;
             found.add(format!("{sort} #{nth} of {id}"), format!("{plural} {all}"));

@@ -39,7 +39,7 @@ fn created(bench: &Bench, id: &str, spec: &Spec) -> (Shim, Bundle) {
 #[test]
 fn the_first_guest_takes_the_place_of_the_pods_interface() {
     let Some(bench) = Bench::released() else { return };
-    let network = PodNetwork::new();
+    let network = bench.pod_network();
     let before = network.state();
     let (shim, bundle) = created(&bench, "c1", &hang(&network));
     let seen = json(&bench, "c1", "plan.json").unwrap()["what"]["guest"]["network"]["known"].clone();
@@ -116,7 +116,7 @@ fn what_was_there_stays() {
     let Some(bench) = Bench::released() else { return };
     for (kind, parent) in [("ingress", "parent ffff:"), ("clsact", "ingress")] {
         for with_filter in [true, false] {
-            let network = PodNetwork::new();
+            let network = bench.pod_network();
             network.run(&format!("tc qdisc add dev pod0 {kind}"));
             if with_filter {
                 network.run(&format!(
@@ -135,7 +135,7 @@ fn what_was_there_stays() {
         }
     }
     // Somebody who came later, and uses our qdisc: it stays for him.
-    let network = PodNetwork::new();
+    let network = bench.pod_network();
     let (shim, bundle) = created(&bench, "c1", &hang(&network));
     network.run(
         "tc filter add dev pod0 parent ffff: protocol ip prio 7 u32 match ip dst 10.9.9.9/32 \
@@ -150,7 +150,7 @@ fn what_was_there_stays() {
 #[test]
 fn what_a_dead_container_left_does_not_block_the_next_one() {
     let Some(bench) = Bench::released() else { return };
-    let network = PodNetwork::new();
+    let network = bench.pod_network();
     let before = network.state();
     let (shim, first) = created(&bench, "c1", &hang(&network));
     shim.client.start("c1").unwrap();
@@ -195,7 +195,7 @@ fn what_a_dead_container_left_does_not_block_the_next_one() {
 #[test]
 fn a_guest_that_comes_while_another_one_goes_has_the_network_and_leaves_nothing() {
     let Some(bench) = Bench::with_faults() else { return };
-    let network = PodNetwork::new();
+    let network = bench.pod_network();
     let before = network.state();
     for point in ["redirect.undone", "ingress.undo", "ingress.undone"] {
         let (shim, first) = created(&bench, "c1", &hang(&network));
@@ -227,7 +227,7 @@ fn a_guest_that_comes_while_another_one_goes_has_the_network_and_leaves_nothing(
 #[test]
 fn the_order_of_restarts_does_not_decide_who_has_the_network() {
     let Some(bench) = Bench::released() else { return };
-    let network = PodNetwork::new();
+    let network = bench.pod_network();
     let before = network.state();
     // As a pod's sandbox: the daemon stays for it.
     let (shim, sandbox) = created(&bench, "pod", &Spec::sandbox());
@@ -266,7 +266,7 @@ fn recover(bench: &Bench, bundle: Bundle, network: &PodNetwork, with_delete: boo
 #[test]
 fn the_daemon_is_killed_at_every_point_of_a_create_with_a_network() {
     let Some(bench) = Bench::with_faults() else { return };
-    let network = PodNetwork::new();
+    let network = bench.pod_network();
     let before = network.state();
     let points = dry_run(&bench, &hang(&network), |_, _| {}, create).daemon;
     for must in ["ingress.after-intent", "redirect.before-intent", "redirect.after-acting", "commit.after"] {
@@ -289,7 +289,7 @@ fn the_daemon_is_killed_at_every_point_of_a_create_with_a_network() {
 #[test]
 fn an_error_at_every_point_of_a_create_with_a_network() {
     let Some(bench) = Bench::with_faults() else { return };
-    let network = PodNetwork::new();
+    let network = bench.pod_network();
     let before = network.state();
     let passed = dry_run(&bench, &hang(&network), |_, _| {}, create);
     for must in ["launcher.tap", "launcher.half-tied"] {
@@ -318,7 +318,7 @@ fn an_error_at_every_point_of_a_create_with_a_network() {
 #[test]
 fn a_crash_or_an_error_at_every_point_of_a_start_that_finds_a_network() {
     let Some(bench) = Bench::with_faults() else { return };
-    let network = PodNetwork::empty();
+    let network = bench.empty_network();
     let spec = hang(&network);
     // It comes between Create and Start.
     let create_then_plug = |client: &Client, bundle: &Bundle| {
@@ -363,7 +363,7 @@ fn a_crash_or_an_error_at_every_point_of_a_start_that_finds_a_network() {
 #[test]
 fn a_crash_or_an_error_at_every_point_of_delete_leaves_nothing_in_the_network() {
     let Some(bench) = Bench::with_faults() else { return };
-    let network = PodNetwork::new();
+    let network = bench.pod_network();
     let before = network.state();
     let created_and_killed = |client: &Client, bundle: &Bundle| {
         create(client, bundle);
@@ -410,7 +410,7 @@ fn a_crash_or_an_error_at_every_point_of_delete_leaves_nothing_in_the_network() 
 #[test]
 fn another_namespace_at_the_same_path_is_not_touched() {
     let Some(bench) = Bench::released() else { return };
-    let (network, other) = (PodNetwork::new(), PodNetwork::new());
+    let (network, other) = (bench.pod_network(), bench.pod_network());
     let link = bench.scratch().join("netns");
     std::os::unix::fs::symlink(network.path(), &link).unwrap();
     let bundle = bench.bundle("c1", &Spec::tiny("hang").join_network(&link)).without_stdio();

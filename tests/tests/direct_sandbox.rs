@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf, process::Command, time::Duration};
 use containerd_shim_protos::{api::Status, ttrpc::Code};
 use rustix::process::Signal;
 use serde_json::json;
-use urunc_tests::direct::{Bench, Bundle, Client, PodNetwork, Proc, SOON, Shim, Spec, dry_run, eventually};
+use urunc_tests::direct::{Bench, Bundle, Client, Proc, SOON, Shim, Spec, dry_run, eventually};
 
 fn running(bench: &Bench, id: &str, spec: &Spec) -> (Shim, Bundle, u32) {
     let bundle = bench.bundle(id, spec).without_stdio();
@@ -30,7 +30,7 @@ fn without_image(mut bundle: Bundle) -> Bundle {
 #[test]
 fn a_sandbox_holds_the_pods_namespaces_and_nothing_else() {
     let Some(bench) = Bench::released() else { return };
-    let network = PodNetwork::new();
+    let network = bench.pod_network();
     let before = network.state();
     let spec = Spec::sandbox().join_network(&network.path()).edit(|s| {
         s["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "77", "kernel.shmmni": "123"});
@@ -127,7 +127,7 @@ fn it_reaps_in_a_shared_pid_namespace() {
 #[test]
 fn members_live_in_the_sandboxs_namespaces_and_come_and_go_in_any_order() {
     let Some(bench) = Bench::released() else { return };
-    let network = PodNetwork::new();
+    let network = bench.pod_network();
     let before = network.state();
     let (shim, sandbox, pid) = running(&bench, "pod", &Spec::sandbox().join_network(&network.path()));
     let hang = || Spec::tiny("hang").member_of("pod", pid);
@@ -220,7 +220,7 @@ fn a_shared_pid_namespace_ends_with_its_sandbox() {
 fn the_daemons_death_ends_the_pod_and_the_sandboxs_delete_unwinds_it() {
     let Some(bench) = Bench::released() else { return };
     for shared_pid in [false, true] {
-        let network = PodNetwork::new();
+        let network = bench.pod_network();
         let before = network.state();
         let (shim, sandbox, pid) = running(&bench, "pod", &Spec::sandbox().join_network(&network.path()));
         let spec = Spec::tiny("hang").member_of("pod", pid).edit(|s| {

@@ -31,9 +31,11 @@ const EXAMPLES: &str = "\
 Examples:
   urunc leakcheck --save before.json
   urunc leakcheck --since before.json
+  urunc leakcheck --save before.json --process 4711   # a daemon's own fds, threads and zombies
 
 Exit status: 0 nothing was left behind, 1 something was, 2 that cannot be said.
-Without --marker and --root everything on the host counts, strangers' things too.";
+Without --marker, --root and --process everything on the host counts, strangers' things too.
+With --marker or --root a process that is not ours and has something of ours open is a holder.";
 
 /// What `urunc leakcheck` takes.
 #[derive(clap::Args)]
@@ -47,6 +49,9 @@ pub struct Args {
     /// Count everything below DIR (repeatable)
     #[arg(long = "root", value_name = "DIR", conflicts_with = "since")]
     roots: Vec<PathBuf>,
+    /// Look into the process PID: its fds, its threads, its zombies (repeatable)
+    #[arg(long = "process", value_name = "PID", conflicts_with = "since", value_parser = clap::value_parser!(i32).range(1..))]
+    processes: Vec<i32>,
     /// How long what is on its way out may take, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 2000, conflicts_with = "save")]
     settle: u32,
@@ -119,11 +124,15 @@ impl Args {
     }
 
     fn scope(&self) -> Scope {
-        if self.markers.is_empty() && self.roots.is_empty() {
-            return Scope::host();
-        }
-        let marked = self.markers.iter().fold(Scope::new(), |scope, marker| scope.marker(marker));
-        self.roots.iter().fold(marked, |scope, root| scope.root(root))
+        let scope = match (self.markers.is_empty() && self.roots.is_empty(), self.processes.is_empty()) {
+            (true, true) => return Scope::host(),
+            // Nothing but the process was asked for.
+            (true, false) => Scope::new().only_marked(),
+            (false, _) => Scope::new(),
+        };
+        let scope = self.markers.iter().fold(scope, |scope, marker| scope.marker(marker));
+        let scope = self.roots.iter().fold(scope, |scope, root| scope.root(root));
+        self.processes.iter().fold(scope, |scope, process| scope.inside(*process))
     }
 }
 

@@ -41,6 +41,65 @@ fn something_left_behind_is_status_1_and_named() {
     assert_eq!((status, &leaks["leaked"][0]["kind"]), (1, &"file".into()));
 }
 
+/// Starts a sleeper that has this open as its standard output, and ends it at the end of the test.
+struct Sleeper(std::process::Child);
+
+impl Sleeper {
+    fn start(stdout: fs::File) -> Self {
+        let mut command = std::process::Command::new("sleep");
+        Self(command.arg("1000").current_dir("/").stdout(stdout).spawn().unwrap())
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// A sleeper that holds a file below the root, and this test's own insides.
+#[test]
+fn a_holder_and_the_fds_of_a_process_are_named_in_the_table_and_in_json() {
+    let folder = TempDir::new().unwrap();
+    let (root, saved) = (folder.path().join("root"), folder.path().join("before.json"));
+    fs::create_dir(&root).unwrap();
+    let save = |args: &[&str]| {
+        let (status, _, stderr) = run(urunc().args(["leakcheck", "--save"]).arg(&saved).args(args));
+        assert_eq!((status, stderr.as_str()), (0, ""));
+    };
+    let since = || {
+        let look = |more: &[&str]| {
+            let (status, stdout, _) =
+                run(urunc().args(["leakcheck", "--settle", "0", "--since"]).arg(&saved).args(more));
+            assert_eq!(status, 1, "{}", String::from_utf8_lossy(&stdout));
+            String::from_utf8(stdout).unwrap()
+        };
+        (look(&[]), serde_json::from_str::<serde_json::Value>(&look(&["--json"])).unwrap())
+    };
+    let is_named = |table: &str, json: &serde_json::Value, kind: &str, name: &str| {
+        let named = |line: &str| line.starts_with(kind) && line.contains(name);
+        assert!(table.lines().any(named), "{name}: {table}");
+        let entries = json["leaked"].as_array().unwrap();
+        let named = |entry: &serde_json::Value| {
+            entry["kind"] == kind && entry["name"].as_str().unwrap().contains(name)
+        };
+        assert!(entries.iter().any(named), "{name}: {json}");
+    };
+    save(&["--root", root.to_str().unwrap()]);
+    let sleeper = Sleeper::start(fs::File::create(root.join("log")).unwrap());
+    let (table, json) = since();
+    is_named(&table, &json, "holder", &format!("{}@", sleeper.0.id()));
+    is_named(&table, &json, "file", "/log");
+
+    // The process must live while it is looked into; this one opens a file meanwhile.
+    save(&["--process", &std::process::id().to_string()]);
+    let kept = folder.path().join("kept");
+    let _kept = fs::File::create(&kept).unwrap();
+    let (table, json) = since();
+    is_named(&table, &json, "fd", &format!("{} #1 of {}@", kept.display(), std::process::id()));
+}
+
 #[test]
 fn what_cannot_be_said_is_status_2() {
     let folder = TempDir::new().unwrap();
@@ -57,5 +116,7 @@ fn what_cannot_be_said_is_status_2() {
     fails(&[], "required");
     fails(&["--save", name, "--since", name], "cannot be used with");
     fails(&["--since", name, "--marker", "x"], "cannot be used with");
+    fails(&["--since", name, "--process", "7"], "cannot be used with");
+    fails(&["--save", name, "--process", "0"], "0 is not in 1..");
     fails(&["--save", "/none/x"], "cannot write \"/none/x\": No such file or directory");
 }

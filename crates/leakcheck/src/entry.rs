@@ -18,6 +18,12 @@ pub enum Kind {
     NetNs,
     /// A network interface other than a loopback.
     Link,
+    /// An address of a network interface, without those that the kernel gives by itself.
+    Address,
+    /// A queueing discipline of a network interface, without the kernel's defaults.
+    Qdisc,
+    /// A traffic control filter.
+    Filter,
     /// A mount in any mount table that was read.
     Mount,
     /// A directory of a cgroup hierarchy.
@@ -28,19 +34,34 @@ pub enum Kind {
     File,
     /// A loop device with a backing file.
     LoopDevice,
+    /// A process that is not ours and has something of ours open, or lives in a network namespace of ours.
+    Holder,
+    /// An open descriptor of a process that the scope looks into.
+    Fd,
+    /// A thread of a process that the scope looks into.
+    Thread,
+    /// A child that a process that the scope looks into has not waited for.
+    Zombie,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
         Self::Process,
         Self::NetNs,
         Self::Link,
+        Self::Address,
+        Self::Qdisc,
+        Self::Filter,
         Self::Mount,
         Self::Cgroup,
         Self::UnixSocket,
         Self::File,
         Self::LoopDevice,
+        Self::Holder,
+        Self::Fd,
+        Self::Thread,
+        Self::Zombie,
     ];
 
     /// The word for one of them.
@@ -49,11 +70,18 @@ impl Kind {
             Self::Process => "process",
             Self::NetNs => "network namespace",
             Self::Link => "link",
+            Self::Address => "address",
+            Self::Qdisc => "qdisc",
+            Self::Filter => "filter",
             Self::Mount => "mount",
             Self::Cgroup => "cgroup",
             Self::UnixSocket => "unix socket",
             Self::File => "file",
             Self::LoopDevice => "loop device",
+            Self::Holder => "holder",
+            Self::Fd => "fd",
+            Self::Thread => "thread",
+            Self::Zombie => "zombie",
         }
     }
 
@@ -63,11 +91,18 @@ impl Kind {
             Self::Process => "processes",
             Self::NetNs => "network namespaces",
             Self::Link => "links",
+            Self::Address => "addresses",
+            Self::Qdisc => "qdiscs",
+            Self::Filter => "filters",
             Self::Mount => "mounts",
             Self::Cgroup => "cgroups",
             Self::UnixSocket => "unix sockets",
             Self::File => "files",
             Self::LoopDevice => "loop devices",
+            Self::Holder => "holders",
+            Self::Fd => "fds",
+            Self::Thread => "threads",
+            Self::Zombie => "zombies",
         }
     }
 }

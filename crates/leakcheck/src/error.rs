@@ -34,6 +34,12 @@ pub enum Error {
         /// The process, as `PID@START`.
         process: String,
     },
+    /// A process that was to be looked into is not there.
+    #[error("process {process}, which was to be looked into, is gone")]
+    Gone {
+        /// The process, as `PID@START`.
+        process: String,
+    },
     /// A folder in scope holds so much that it cannot be a run directory.
     #[error("{path}: more than {limit} entries, the rest was not looked at", path = path.display())]
     TooMany {

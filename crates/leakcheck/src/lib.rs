@@ -12,6 +12,24 @@
 //! assert!(leaks.is_clean(), "{}", leaks.table());
 //! ```
 //!
+//! What is looked at, and what of it is a leak, is said by [`Kind`], by [`Scope`], and by the first lines of each file in
+//! `kinds`. A process is ours by a mark in its arguments, environment, cgroup, program or working directory, or because it
+//! descends from one that is. Whoever else has something of ours open is a *holder*: it is named, but what it has of its
+//! own is none of ours.
+//!
+//! The inside of one process, a daemon after many containers, is compared in the same way:
+//!
+//! ```
+//! # use leakcheck::{Scope, Snapshot, settle};
+//! # use std::time::Duration;
+//! # let daemon = std::process::id() as i32;
+//! let scope = Scope::new().only_marked().inside(daemon);
+//! let before = Snapshot::take(&scope); // once it is quiet
+//! // ... containers come and go ...
+//! let leaks = settle(&before, &scope, Duration::from_secs(2)); // fds, threads, zombies
+//! # assert!(leaks.is_clean(), "{}", leaks.table());
+//! ```
+//!
 //! It owns nothing and changes nothing: it reads `/proc`, `/sys`, the cgroup trees and the run directories, and asks
 //! netlink in each network namespace from a thread of its own. It knows the names of our things, but uses none of our
 //! other libraries: a detector that shared their code would share their blind spots.

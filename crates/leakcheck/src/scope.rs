@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::ProcessId;
+
 /// Folders that strangers use too: what lies in them counts if a marker is in its path.
 const SHARED_FOLDERS: [&str; 5] = [
     "/run/urunc",
@@ -20,8 +22,9 @@ const SHARED_FOLDERS: [&str; 5] = [
 /// one, or if it descends from such a process; other things count if their names contain one. A *root* is a folder
 /// that is ours as a whole: everything below it counts.
 ///
-/// Three things count without a marker, because they bear our name and nobody lives in them: an orphaned process in
-/// a cgroup leaf of ours, such a leaf without a stranger in it, and a tap of ours that nobody holds open.
+/// Some things count without a marker, because they bear our name and nobody lives in them: an orphaned process in
+/// a cgroup leaf of ours, such a leaf without a stranger in it, a tap of ours that nobody holds open; and in the host's
+/// network a filter with our mark.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
     everything: bool,
@@ -30,6 +33,8 @@ pub struct Scope {
     roots: Vec<PathBuf>,
     shared: Vec<PathBuf>,
     except: Vec<String>,
+    netns: Vec<PathBuf>,
+    inside: Vec<ProcessId>,
 }
 
 impl Scope {
@@ -42,6 +47,8 @@ impl Scope {
             roots: Vec::new(),
             shared: SHARED_FOLDERS.map(PathBuf::from).to_vec(),
             except: Vec::new(),
+            netns: Vec::new(),
+            inside: Vec::new(),
         }
     }
 
@@ -87,11 +94,39 @@ impl Scope {
         self
     }
 
+    /// Adds a network namespace, by a path that opens it: all in it counts, whoever holds it.
+    #[must_use]
+    pub fn netns(mut self, path: impl Into<PathBuf>) -> Self {
+        self.netns.push(path.into());
+        self
+    }
+
+    /// Looks into a living process: its fds by what they are open on, its threads, and the children that it has not
+    /// waited for. Whether the process itself counts does not matter for that.
+    ///
+    /// What is compared is how many there are of each sort; a thread or fd that went and came again is no difference.
+    /// Pools keep threads for a while, so take the first snapshot when the process has been quiet for longer than that,
+    /// and [`settle`](crate::settle) for longer than that.
+    #[must_use]
+    pub fn inside(mut self, pid: i32) -> Self {
+        // One that is gone is reported by each snapshot: nothing starts with the boot.
+        self.inside.push(ProcessId::of(pid).unwrap_or(ProcessId { pid, start: 0 }));
+        self
+    }
+
     /// Counts nothing by our name alone: for a test that runs beside others which leave orphans on purpose.
     #[must_use]
     pub fn only_marked(mut self) -> Self {
         self.our_names = false;
         self
+    }
+
+    pub(crate) fn namespaces(&self) -> &[PathBuf] {
+        &self.netns
+    }
+
+    pub(crate) fn processes(&self) -> &[ProcessId] {
+        &self.inside
     }
 
     pub(crate) fn counts_our_names(&self) -> bool {

@@ -12,8 +12,8 @@ use crate::kinds;
 use crate::leaks::Leaks;
 use crate::scope::Scope;
 
-/// Raised when names of entries change their meaning.
-const FORMAT: u32 = 1;
+/// Raised when names of entries change their meaning, or with a new kind, of which an old snapshot knows nothing.
+const FORMAT: u32 = 2;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The things of the host that were in scope at one moment.

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    Bundle, Canaries, Client, Events, Exited, Faults, Proc, Ran, Spec, env, fifo::Log,
+    Bundle, Canaries, Client, Events, Exited, Faults, PodNetwork, Proc, Ran, Spec, env, fifo::Log,
     process::adopt_orphans, record, record::digest, shim, shim_with_faults,
 };
 
@@ -218,6 +218,21 @@ impl Bench {
     /// A pid of an unrelated process.
     pub fn canary_pid(&self) -> i32 {
         self.canaries.borrow().pid()
+    }
+
+    /// A pod's network with its interface `pod0`, and with a stranger's things that must be unharmed.
+    pub fn pod_network(&self) -> PodNetwork {
+        self.watched(PodNetwork::new())
+    }
+
+    /// A pod's network without any interface yet.
+    pub fn empty_network(&self) -> PodNetwork {
+        self.watched(PodNetwork::empty())
+    }
+
+    fn watched(&self, network: PodNetwork) -> PodNetwork {
+        self.canaries.borrow_mut().watch(network.foreign());
+        network
     }
 
     /// Makes a bundle.

@@ -1,21 +1,30 @@
-//! Processes that nobody may touch.
+//! What nobody may touch.
 
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::process::CommandExt,
+    os::unix::{fs::MetadataExt, process::CommandExt},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::{Arc, Weak},
 };
 
-use super::{Proc, record::hierarchies};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use tempfile::TempDir;
 
-/// An unrelated process, and one in the cgroup above the containers' own; both must live to the end.
+use super::{Proc, pod_network::Untouched, record::hierarchies};
+
+/// An unrelated process, and one in the cgroup above the containers' own, which must live to the end; in that cgroup one
+/// of a stranger beside the containers'; a stranger's mount; in each pod's network a stranger's qdiscs and filter.
 #[derive(Debug)]
 pub struct Canaries {
     unrelated: Child,
     above: Child,
     folders: Vec<PathBuf>,
+    /// With their inodes: one that was removed and made anew is another one.
+    beside: Vec<(PathBuf, u64)>,
+    mount: ForeignMount,
+    networks: Vec<Weak<Untouched>>,
 }
 
 impl Canaries {
@@ -44,7 +53,19 @@ impl Canaries {
             }
         }
         assert!(!folders.is_empty(), "the canary found no cgroup to sit in");
-        Self { unrelated, above, folders }
+        let beside = folders.iter().map(|folder| {
+            let beside = folder.join("foreign");
+            fs::create_dir(&beside).unwrap();
+            let inode = fs::metadata(&beside).unwrap().ino();
+            (beside, inode)
+        });
+        let (beside, mount) = (beside.collect(), ForeignMount::new());
+        Self { unrelated, above, folders, beside, mount, networks: Vec::new() }
+    }
+
+    /// From now on, what a stranger has in a pod's network is a canary, too.
+    pub(super) fn watch(&mut self, network: &Arc<Untouched>) {
+        self.networks.push(Arc::downgrade(network));
     }
 
     /// A process of the canary's kind, as an unrelated one whose number a record may name.
@@ -52,7 +73,8 @@ impl Canaries {
         self.unrelated.id().cast_signed()
     }
 
-    /// Both live, and nobody has stopped them.
+    /// The processes live, and nobody has stopped them; the rest is as it was. Of a network that its test has given up
+    /// nothing is left to be looked at.
     #[track_caller]
     pub fn check(&mut self) {
         for (name, child) in [("unrelated", &mut self.unrelated), ("above", &mut self.above)] {
@@ -65,6 +87,12 @@ impl Canaries {
             let there = procs.lines().any(|pid| pid == self.above.id().to_string());
             assert!(there, "the canary was moved out of {}", folder.display());
         }
+        for (folder, inode) in &self.beside {
+            let found = fs::metadata(folder).map(|stat| stat.ino()).ok();
+            assert_eq!(found, Some(*inode), "the stranger's cgroup {} was touched", folder.display());
+        }
+        self.mount.check();
+        self.networks.iter().filter_map(Weak::upgrade).for_each(|network| network.check());
     }
 }
 
@@ -74,8 +102,111 @@ impl Drop for Canaries {
             child.kill().ok();
             child.wait().ok();
         }
-        for folder in &self.folders {
+        for folder in self.beside.iter().map(|(folder, _)| folder).chain(&self.folders) {
             fs::remove_dir(folder).ok();
         }
+    }
+}
+
+/// A file system of a stranger, with a file in it.
+#[derive(Debug)]
+struct ForeignMount {
+    folder: TempDir,
+    /// Its line in the mount table begins with its number: one that was mounted anew has another one.
+    line: String,
+}
+
+impl ForeignMount {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("foreign-").tempdir_in("/run").unwrap();
+        mount("foreign", folder.path(), "tmpfs", MountFlags::empty(), Some(c"size=64k")).unwrap();
+        fs::write(folder.path().join("file"), "a stranger's").unwrap();
+        let mut mount = Self { folder, line: String::new() };
+        mount.line = mount.find().unwrap();
+        mount
+    }
+
+    fn find(&self) -> Option<String> {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let point = self.folder.path().to_str().unwrap();
+        table.lines().find(|line| line.split(' ').nth(4) == Some(point)).map(str::to_owned)
+    }
+
+    #[track_caller]
+    fn check(&self) {
+        assert_eq!(self.find().as_ref(), Some(&self.line), "the stranger's mount was touched");
+        let text = fs::read_to_string(self.folder.path().join("file"));
+        assert_eq!(text.ok().as_deref(), Some("a stranger's"), "the stranger's file was touched");
+    }
+}
+
+impl Drop for ForeignMount {
+    fn drop(&mut self) {
+        unmount(self.folder.path(), UnmountFlags::empty()).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::direct::{PodNetwork, env};
+
+    /// Canaries that are well until this is done to them.
+    fn notice(name: &str, words: &str, harm: impl FnOnce(&mut Canaries, &PodNetwork)) {
+        if let Some(why) = env::obstacle() {
+            return env::skip(why);
+        }
+        let mut canaries = Canaries::new(&format!("canary-{name}-{}", std::process::id()));
+        let network = PodNetwork::new();
+        canaries.watch(network.foreign());
+        canaries.check();
+        harm(&mut canaries, &network);
+        let failure = catch_unwind(AssertUnwindSafe(|| canaries.check())).unwrap_err();
+        let message = failure.downcast_ref::<String>().unwrap();
+        assert!(message.contains(words), "{message}");
+    }
+
+    #[test]
+    fn a_process_that_is_stopped() {
+        notice("process", "canary was touched", |canaries, _| Proc::of(canaries.pid()).stop());
+    }
+
+    #[test]
+    fn a_cgroup_that_is_removed_also_when_it_is_made_anew() {
+        notice("cgroup", "the stranger's cgroup", |canaries, _| {
+            let (folder, _) = canaries.beside.last().unwrap();
+            fs::remove_dir(folder).unwrap();
+            fs::create_dir(folder).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_mount_that_is_undone() {
+        notice("mount", "the stranger's mount was touched", |canaries, _| {
+            unmount(canaries.mount.folder.path(), UnmountFlags::empty()).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_file_in_it_that_is_removed() {
+        notice("file", "the stranger's file was touched", |canaries, _| {
+            fs::remove_file(canaries.mount.folder.path().join("file")).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_filter_that_is_removed() {
+        notice("filter", "the stranger's qdiscs or filter were touched", |_, network| {
+            network.run("tc filter del dev outside parent ffff: prio 7");
+        });
+    }
+
+    #[test]
+    fn a_qdisc_that_is_removed() {
+        notice("qdisc", "the stranger's qdiscs or filter were touched", |_, network| {
+            network.run("tc qdisc del dev pod0 root");
+        });
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{Proc, eventually};
@@ -17,34 +18,81 @@ ip addr add fd00:7::9/64 dev pod0 nodad
 ip route add default via 10.244.7.1
 ip -6 route add default via fd00:7::1";
 
+/// What a stranger has in the pod's network: a filter where the pair's other end hears the pod, and a queue where the
+/// pod's interface sends. The way into the pod is left free: that is where ours goes.
+const FOREIGN: &str = "tc -batch - <<EOF
+qdisc add dev outside ingress
+filter add dev outside parent ffff: protocol ip prio 7 u32 match ip dst 10.9.9.9/32 \
+action mirred egress redirect dev lo
+qdisc add dev pod0 root handle 77: pfifo
+EOF";
+const LOOK_AT_FOREIGN: &str =
+    "tc qdisc show dev outside; tc filter show dev outside ingress; tc qdisc show dev pod0 root";
+
 /// A network namespace, held by a process.
 #[derive(Debug)]
 pub struct PodNetwork {
     holder: Child,
+    foreign: Arc<Untouched>,
+}
+
+/// The stranger's things in a pod's network.
+#[derive(Debug)]
+pub(super) struct Untouched {
+    pid: u32,
+    /// What is to be there; None while there is no interface.
+    expected: Mutex<Option<String>>,
+}
+
+impl Untouched {
+    fn expect(&self, there: bool) {
+        let expected = there.then(|| self.look());
+        // A test's own panic is no reason for another one.
+        *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = expected;
+    }
+
+    fn look(&self) -> String {
+        by_one_name(&run_in(self.pid, LOOK_AT_FOREIGN))
+    }
+
+    #[track_caller]
+    pub(super) fn check(&self) {
+        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(expected) = expected {
+            assert_eq!(self.look(), expected, "the stranger's qdiscs or filter were touched");
+        }
+    }
 }
 
 impl PodNetwork {
     /// With the pod's interface in it, by the name of `pod0`.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let network = Self::empty();
         network.plug();
         network
     }
 
     /// Without any interface.
-    pub fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         let mut command = Command::new("unshare");
         command.args(["--net", "sleep", "3600"]).stdin(Stdio::null());
-        let network = Self { holder: command.spawn().expect("unshare can be executed") };
+        let holder = command.spawn().expect("unshare can be executed");
+        let foreign = Arc::new(Untouched { pid: holder.id(), expected: Mutex::default() });
+        let network = Self { holder, foreign };
         let holder = Proc::of(network.holder.id().cast_signed());
         eventually("the namespace is there", || holder.comm() == "sleep");
         network
     }
 
-    /// Makes the pod's interface.
+    /// Makes the pod's interface, and what a stranger has there.
     #[track_caller]
     pub fn plug(&self) {
-        Self::plug_into(self.holder.id());
+        self.run(&format!("set -e\n{INTERFACE}\n{FOREIGN}"));
+        self.foreign.expect(true);
+    }
+
+    pub(super) fn foreign(&self) -> &Arc<Untouched> {
+        &self.foreign
     }
 
     /// Makes a pod's interface in the network namespace of a process.
@@ -56,6 +104,7 @@ impl PodNetwork {
     /// Removes it again.
     #[track_caller]
     pub fn unplug(&self) {
+        self.foreign.expect(false);
         self.run("ip link del pod0");
     }
 
@@ -79,20 +128,14 @@ impl PodNetwork {
     /// All that anybody could have left in it: links, addresses, qdiscs, filters.
     #[track_caller]
     pub fn state(&self) -> String {
-        let hooks = ["ingress", "egress"].map(|hook| format!("tc filter show dev pod0 {hook} 2>&1"));
+        let hooks = ["pod0 ingress", "pod0 egress", "outside ingress"];
+        let hooks = hooks.map(|hook| format!("tc filter show dev {hook} 2>&1"));
         let state = self.run(&format!(
             // Whether it is up, and its link-local address, settle by themselves.
             "ip -br link | cut -d' ' -f1; ip -o addr show scope global | cut -d' ' -f2-7; tc qdisc show; {}",
             hooks.join("; ")
         ));
-        // By which of its names the hook was last spoken of is all that the kernel remembers here.
-        state.replace("filter parent ffff: ", "filter ").replace("filter ingress ", "filter ")
-    }
-}
-
-impl Default for PodNetwork {
-    fn default() -> Self {
-        Self::new()
+        by_one_name(&state)
     }
 }
 
@@ -110,4 +153,9 @@ fn run_in(pid: u32, script: &str) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{script}: {}", text(&output.stderr));
     text(&output.stdout)
+}
+
+/// By which of its names the hook was last spoken of is all that the kernel remembers here.
+fn by_one_name(filters: &str) -> String {
+    filters.replace("filter parent ffff: ", "filter ").replace("filter ingress ", "filter ")
 }

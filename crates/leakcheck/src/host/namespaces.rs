@@ -1,4 +1,5 @@
-//! Network namespaces: the caller's, pid 1's, and those that a process, thread, open fd or mount in scope holds.
+//! Network namespaces: the caller's, pid 1's, those that a process, thread, open fd or mount in scope holds, and those
+//! that the scope names.
 //!
 //! Each is opened once and held until the snapshot is done, so its inode stands for one namespace meanwhile. Inode
 //! numbers are used again soon after; since Linux 6.18 a namespace also has an id that is not, and it is made part of
@@ -15,7 +16,7 @@ use rustix::ioctl::{Getter, ioctl, opcode};
 
 use super::mounts::Table;
 use super::processes::Process;
-use super::visit::Link;
+use super::visit::Network;
 use crate::entry::{Kind, Unreadable};
 use crate::error::{Error, vanished};
 use crate::scope::Scope;
@@ -32,9 +33,16 @@ pub(crate) struct Namespace {
     pub here: bool,
     pub fd: File,
     /// Filled in by the visit.
-    pub links: Vec<Link>,
+    pub network: Network,
     /// Filled in by the visit: `/proc/net/unix` as seen from inside.
     pub unix: String,
+}
+
+impl Namespace {
+    /// `net:[INODE]`, as a link to it reads.
+    pub fn link(&self) -> &str {
+        self.name.split('#').next().unwrap_or_default()
+    }
 }
 
 /// Finds and opens the namespaces.
@@ -55,6 +63,9 @@ pub(crate) fn find(
     }
     for namespace in finder.found.values_mut() {
         namespace.home = true;
+    }
+    for path in scope.namespaces() {
+        finder.add(path, None, "the scope");
     }
     for process in processes {
         finder.add_process(process);
@@ -155,9 +166,8 @@ impl Finder<'_> {
             Some(id) => format!("net:[{inode}]#{id}"),
             None => format!("net:[{inode}]"),
         };
-        let (links, unix) = (Vec::new(), String::new());
-        let namespace =
-            Namespace { name, holders: BTreeSet::new(), home: false, here: false, fd, links, unix };
+        let (holders, network, unix) = (BTreeSet::new(), Network::default(), String::new());
+        let namespace = Namespace { name, holders, home: false, here: false, fd, network, unix };
         Ok((inode, namespace))
     }
 }

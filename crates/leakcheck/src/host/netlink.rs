@@ -1,15 +1,15 @@
-//! Just enough rtnetlink to ask the kernel for a list: one request, all answers. Links now; qdiscs and filters are
-//! asked for in the same way.
+//! Just enough rtnetlink to ask the kernel for a list: one request, all answers.
 
 use std::io;
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
-/// The request for all links.
+/// The requests for all links, addresses, qdiscs, and for the filters of one hook.
 pub(crate) const RTM_GETLINK: u16 = 18;
-/// The size of a link request's body and of the fixed part of its answers.
-pub(crate) const IFINFOMSG: usize = 16;
+pub(crate) const RTM_GETADDR: u16 = 22;
+pub(crate) const RTM_GETQDISC: u16 = 38;
+pub(crate) const RTM_GETTFILTER: u16 = 46;
 
 const HEADER: usize = 16;
 const NLMSG_ERROR: u16 = 2;
@@ -84,6 +84,16 @@ pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
     })
 }
 
+/// The first attribute of this type.
+pub(crate) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
+}
+
+/// The 32-bit number at this place.
+pub(crate) fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
 /// A string attribute, without the zero at its end.
 pub(crate) fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
@@ -109,6 +119,6 @@ mod tests {
 
     #[test]
     fn an_unknown_request_is_an_error() {
-        assert!(dump(0x3ff, &[0; IFINFOMSG]).is_err());
+        assert!(dump(0x3ff, &[0; 16]).is_err());
     }
 }

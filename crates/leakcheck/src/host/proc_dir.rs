@@ -7,12 +7,20 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat};
 use rustix::io::retry_on_intr;
+use serde::{Deserialize, Serialize};
 
 /// Who a process is: pids are used again, a pid together with its start time is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessId {
     pub pid: i32,
     pub start: u64,
+}
+
+impl ProcessId {
+    /// The process that has this pid now.
+    pub fn of(pid: i32) -> Option<Self> {
+        ProcDir::open(pid).ok()?.stat().ok()?.map(|stat| stat.id())
+    }
 }
 
 impl fmt::Display for ProcessId {
@@ -38,6 +46,11 @@ impl Stat {
     pub fn id(&self) -> ProcessId {
         ProcessId { pid: self.pid, start: self.start }
     }
+
+    /// Whether it only waits to be waited for. A first thread that ended before the others looks like that, too.
+    pub fn is_zombie(&self) -> bool {
+        self.state == 'Z' && self.threads <= 1
+    }
 }
 
 #[derive(Debug)]
@@ -51,12 +64,16 @@ impl ProcDir {
 
     /// The content of a file, whatever its bytes are.
     pub fn read(&self, name: &str) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.bytes(name)?).into_owned())
+    }
+
+    pub fn bytes(&self, name: &str) -> io::Result<Vec<u8>> {
         let file = openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut content = Vec::new();
         let mut buffer = [0; 8192];
         loop {
             match retry_on_intr(|| rustix::io::read(&file, &mut buffer))? {
-                0 => return Ok(String::from_utf8_lossy(&content).into_owned()),
+                0 => return Ok(content),
                 n => content.extend_from_slice(&buffer[..n]),
             }
         }
@@ -72,6 +89,25 @@ impl ProcDir {
         let mut found = Vec::new();
         for entry in Dir::new(openat(&self.0, name, flags, Mode::empty())?)? {
             found.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
+        }
+        Ok(found)
+    }
+
+    /// Number and target of each open fd whose target is wanted; one whose target cannot be read was closed since.
+    pub fn fds(&self, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Vec<(i32, String)>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat(&self.0, "fd", flags, Mode::empty())?;
+        let mut found = Vec::new();
+        let mut buffer = Vec::new();
+        for entry in Dir::read_from(&folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(number) = name.to_str().ok().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let Ok(target) = readlinkat(&folder, name, std::mem::take(&mut buffer)) else { continue };
+            if wanted(target.to_bytes()) {
+                found.push((number, target.to_string_lossy().into_owned()));
+            }
+            buffer = target.into_bytes();
         }
         Ok(found)
     }

@@ -1,4 +1,4 @@
-//! The processes in scope. Owns the rule of what makes a process ours.
+//! The processes in scope, and what all others have open. Owns the rule of what makes a process ours.
 //!
 //! A process that vanishes while it is read is skipped. One that cannot be read for another reason is listed as
 //! unreadable, and counts if what could be read of it says so.
@@ -30,7 +30,18 @@ impl Process {
     }
 }
 
-fn reopen(id: ProcessId) -> Option<(ProcDir, Stat)> {
+/// A process that is not ours by any mark of its own. Whether it holds something of ours is decided later.
+#[derive(Debug)]
+pub(crate) struct Stranger {
+    pub id: ProcessId,
+    pub comm: String,
+    /// Number and target of each open fd.
+    pub fds: Vec<(i32, String)>,
+    /// `net:[INODE]`: where it lives.
+    pub netns: String,
+}
+
+pub(super) fn reopen(id: ProcessId) -> Option<(ProcDir, Stat)> {
     let dir = ProcDir::open(id.pid).ok()?;
     let stat = dir.stat().ok()??;
     (stat.id() == id).then_some((dir, stat))
@@ -39,6 +50,9 @@ fn reopen(id: ProcessId) -> Option<(ProcDir, Stat)> {
 #[derive(Debug, Default)]
 pub(crate) struct Processes {
     pub in_scope: Vec<Process>,
+    pub strangers: Vec<Stranger>,
+    /// Those that nobody has waited for, whoever's they are.
+    pub zombies: Vec<Stat>,
     /// How many there are on the host, kernel threads not counted.
     pub looked_at: usize,
     pub unreadable: Vec<Unreadable>,
@@ -53,11 +67,14 @@ impl Processes {
         });
         let bystanders = caller_and_ancestors(&all);
         let others = all.iter().map(Stat::id).filter(|id| !bystanders.contains(&id.pid)).collect();
-        let ours = with_descendants(marked(others, scope, &mut unreadable), &all, &bystanders);
+        let (marked, mut strangers) = marked(others, scope, &mut unreadable);
+        let ours = with_descendants(marked, &all, &bystanders);
         let looked_at = all.len();
+        let zombies = all.iter().filter(|stat| stat.is_zombie()).cloned().collect();
+        strangers.retain(|stranger| !ours.contains(&stranger.id.pid));
         let ours = all.into_iter().filter(|stat| ours.contains(&stat.pid));
         let in_scope = ours.filter_map(|stat| describe(stat, &mut unreadable)).collect();
-        Self { in_scope, looked_at, unreadable }
+        Self { in_scope, strangers, zombies, looked_at, unreadable }
     }
 }
 
@@ -74,23 +91,30 @@ fn list(unreadable: &mut Vec<Unreadable>) -> Result<Vec<Stat>, Error> {
     Ok(all)
 }
 
-/// The pids of the processes that are ours by themselves.
+/// The pids of the processes that are ours by themselves, and all others.
 ///
 /// A process in the middle of an exec has neither arguments nor environment for a moment, and one that is ending has
 /// lost them while it still frees its memory and holds its files. Those are asked again a little later; one that is
 /// still ending then is reported: nobody can tell whose it is.
-fn marked(mut ids: Vec<ProcessId>, scope: &Scope, unreadable: &mut Vec<Unreadable>) -> Vec<i32> {
+fn marked(
+    mut ids: Vec<ProcessId>,
+    scope: &Scope,
+    unreadable: &mut Vec<Unreadable>,
+) -> (Vec<i32>, Vec<Stranger>) {
     const ROUNDS: usize = 5;
     const PAUSE: Duration = Duration::from_millis(2);
-    let mut ours = Vec::new();
+    let caller = Caller::new();
+    let (mut ours, mut strangers) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
         ids.retain(|&id| {
             // A host has more processes than we may have fds, so each folder is closed again at once.
             let Some((dir, stat)) = reopen(id) else { return false };
-            match (Reader { dir, pid: id.pid, unreadable }.whose(scope, &stat)) {
+            let mut reader = Reader { dir, pid: id.pid, unreadable };
+            match reader.whose(scope, &stat) {
                 Whose::Ours => ours.push(id.pid),
-                Whose::Strangers => {}
-                Whose::Starting => return true,
+                Whose::Strangers => strangers.extend(reader.observe(stat, &caller)),
+                Whose::Starting if round < ROUNDS => return true,
+                Whose::Starting => strangers.extend(reader.observe(stat, &caller)),
                 Whose::Ending if round < ROUNDS => return true,
                 Whose::Ending => {
                     let error = Error::Ending { process: id.to_string() };
@@ -104,7 +128,20 @@ fn marked(mut ids: Vec<ProcessId>, scope: &Scope, unreadable: &mut Vec<Unreadabl
         }
         std::thread::sleep(PAUSE);
     }
-    ours
+    (ours, strangers)
+}
+
+/// Who takes the snapshot.
+struct Caller {
+    pid: i32,
+    command: Option<String>,
+}
+
+impl Caller {
+    fn new() -> Self {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        Self { pid, command: ProcDir::open(pid).and_then(|dir| dir.read("cmdline")).ok() }
+    }
 }
 
 /// What else is worth knowing about a process in scope, unless it is gone by now.
@@ -112,10 +149,7 @@ fn describe(stat: Stat, unreadable: &mut Vec<Unreadable>) -> Option<Process> {
     let id = stat.id();
     let mut reader = Reader { dir: reopen(id)?.0, pid: id.pid, unreadable };
     let command = reader.text("cmdline").replace('\0', " ").trim_end().to_owned();
-    let numbers = reader.get("fd", |dir| dir.numbers("fd")).unwrap_or_default();
-    // An fd whose target cannot be read was closed since.
-    let target = |n: i32| reader.dir.link(&format!("fd/{n}")).ok().map(|target| (n, target));
-    let fds = numbers.into_iter().filter_map(target).collect();
+    let fds = reader.get("fd", |dir| dir.fds(|_| true)).unwrap_or_default();
     Some(Process { id, stat, command, fds })
 }
 
@@ -155,13 +189,26 @@ impl Reader<'_> {
         if scope.names(&environment) {
             return Whose::Ours;
         }
-        // A zombie has nothing left to hold, unless it is only the first thread that ended.
-        let dead = stat.state == 'Z' && stat.threads <= 1;
-        match (command.is_empty() && environment.is_empty() && !dead, program.is_empty()) {
+        // A zombie has nothing left to hold.
+        let alive = !stat.is_zombie();
+        match (command.is_empty() && environment.is_empty() && alive, program.is_empty()) {
             (false, _) => Whose::Strangers,
             (true, true) => Whose::Ending,
             (true, false) => Whose::Starting,
         }
+    }
+
+    /// What a stranger has open, if it has anything. A child of the caller between fork and exec has all that the caller
+    /// has, for a moment: it is the caller still. Its arguments are read first, for its fds are not older than those.
+    fn observe(&mut self, stat: Stat, caller: &Caller) -> Option<Stranger> {
+        if stat.is_zombie() || (stat.ppid == caller.pid && self.dir.read("cmdline").ok() == caller.command) {
+            return None;
+        }
+        // Pipes and the kernel's own objects have no name by which they could be ours.
+        let wanted =
+            |target: &[u8]| [&b"/"[..], b"socket:", b"net:"].iter().any(|sort| target.starts_with(sort));
+        let fds = self.get("fd", |dir| dir.fds(wanted)).unwrap_or_default();
+        Some(Stranger { id: stat.id(), netns: self.link("ns/net"), comm: stat.comm, fds })
     }
 
     fn text(&mut self, name: &str) -> String {

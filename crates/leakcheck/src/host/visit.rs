@@ -6,31 +6,28 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::address::Address;
+use super::link::Link;
 use super::namespaces::Namespace;
-use super::netlink;
+use super::traffic::{Filter, Qdisc};
+use super::{address, link, traffic};
 use crate::entry::{Kind, Unreadable};
 use crate::error::Error;
 
-const IFLA_IFNAME: u16 = 3;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_IFALIAS: u16 = 20;
-const IFLA_CARRIER: u16 = 33;
-const IFF_UP: u32 = 1;
-const IFF_LOOPBACK: u32 = 8;
+/// What is in a network namespace.
+#[derive(Debug, Default)]
+pub(crate) struct Network {
+    pub links: Vec<Link>,
+    pub addresses: Vec<Address>,
+    pub qdiscs: Vec<Qdisc>,
+    pub filters: Vec<Filter>,
+}
 
-/// A network interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Link {
-    pub index: i32,
-    pub name: String,
-    pub alias: String,
-    /// `veth`, `tun`, ...; empty for hardware.
-    pub kind: String,
-    pub up: bool,
-    pub loopback: bool,
-    /// For a tap: whether somebody has it open.
-    pub carrier: bool,
+impl Network {
+    /// The interface of this index.
+    pub fn link(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|link| link.index == index)
+    }
 }
 
 /// Visits all of them and fills in what is there. What turns out to be no network namespace is dropped.
@@ -63,12 +60,22 @@ fn visit_each(namespaces: &mut Vec<Namespace>) -> Vec<Unreadable> {
                 }
             }
         }
-        match links() {
-            Ok(links) => namespace.links = links,
-            Err(source) => {
-                let error = Error::Netlink { namespace: namespace.name.clone(), source };
-                missed.push(Unreadable::new(Kind::Link, &error));
-            }
+        let (network, name) = (&mut namespace.network, &namespace.name);
+        let mut miss = |kind: Kind, source: std::io::Error| {
+            let error = Error::Netlink { namespace: name.clone(), source };
+            missed.push(Unreadable::new(kind, &error));
+        };
+        match link::list() {
+            Ok(links) => network.links = links,
+            Err(source) => miss(Kind::Link, source),
+        }
+        match address::list() {
+            Ok(addresses) => network.addresses = addresses,
+            Err(source) => miss(Kind::Address, source),
+        }
+        match traffic::list() {
+            Ok((qdiscs, filters)) => (network.qdiscs, network.filters) = (qdiscs, filters),
+            Err(source) => miss(Kind::Filter, source),
         }
         // Not /proc/net: that is the first thread's.
         match read_lossy("/proc/thread-self/net/unix") {
@@ -85,47 +92,11 @@ fn read_lossy(path: &str) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn links() -> std::io::Result<Vec<Link>> {
-    let messages = netlink::dump(netlink::RTM_GETLINK, &[0; netlink::IFINFOMSG])?;
-    Ok(messages.iter().filter_map(|message| parse(message)).collect())
-}
-
-/// An `ifinfomsg` (family, padding, type, index, flags, change mask) and attributes.
-fn parse(message: &[u8]) -> Option<Link> {
-    let word = |at: usize| message.get(at..)?.first_chunk().copied();
-    let flags = u32::from_ne_bytes(word(8)?);
-    let mut link = Link {
-        index: i32::from_ne_bytes(word(4)?),
-        up: flags & IFF_UP != 0,
-        loopback: flags & IFF_LOOPBACK != 0,
-        ..Link::default()
-    };
-    for (kind, value) in netlink::attributes(message.get(netlink::IFINFOMSG..)?) {
-        match kind {
-            IFLA_IFNAME => link.name = netlink::text(value),
-            IFLA_IFALIAS => link.alias = netlink::text(value),
-            IFLA_CARRIER => link.carrier = value.first() == Some(&1),
-            IFLA_LINKINFO => {
-                let kind = netlink::attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
-                link.kind = kind.map(|(_, value)| netlink::text(value)).unwrap_or_default();
-            }
-            _ => {}
-        }
-    }
-    Some(link)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
 
     use super::*;
-
-    #[test]
-    fn every_host_has_a_loopback() {
-        let links = links().unwrap();
-        assert!(links.iter().any(|link| link.name == "lo" && link.loopback && link.index == 1));
-    }
 
     #[test]
     fn a_namespace_of_another_kind_is_dropped() {
@@ -136,7 +107,7 @@ mod tests {
             home: false,
             here: false,
             fd,
-            links: Vec::new(),
+            network: Network::default(),
             unix: String::new(),
         };
         let (mut namespaces, mut unreadable) = (vec![namespace], Vec::new());

@@ -17,6 +17,8 @@ fn a_state_folder_and_all_in_it() {
     fs::write(container.join("record.json"), "{}").unwrap();
     mkfifoat(CWD, container.join("fifo"), Mode::RUSR).unwrap();
     std::os::unix::fs::symlink("/nowhere", container.join("link")).unwrap();
+    fs::create_dir(state.join(".pods")).unwrap();
+    fs::write(state.join(".pods/pod.lock"), "").unwrap();
 
     let leaks = ground.look();
     let found: Vec<_> = leaks
@@ -24,6 +26,8 @@ fn a_state_folder_and_all_in_it() {
         .map(|entry| (Path::new(&entry.name).strip_prefix(&state).unwrap().to_str().unwrap(), &*entry.detail))
         .collect();
     let expected = [
+        (".pods", "folder"),
+        (".pods/pod.lock", "file of 0 bytes"),
         ("namespace", "folder"),
         ("namespace/id", "folder"),
         ("namespace/id/fifo", "fifo"),

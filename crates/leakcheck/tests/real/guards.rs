@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -49,6 +49,15 @@ impl Ground {
             leaks.table()
         );
         assert!(leaks.table().contains(&found[0].name));
+        let json: serde_json::Value = serde_json::from_str(&leaks.to_json().unwrap()).unwrap();
+        let (kind, name) =
+            (serde_json::to_value(kind).unwrap(), serde_json::to_value(&found[0].name).unwrap());
+        let named = |entry: &serde_json::Value| entry["kind"] == kind && entry["name"] == name;
+        assert_eq!(
+            json["leaked"].as_array().unwrap().iter().filter(|entry| named(entry)).count(),
+            1,
+            "{json}"
+        );
         found[0].clone()
     }
 
@@ -91,7 +100,13 @@ pub struct Running(Child);
 
 impl Running {
     pub fn start(command: &mut Command) -> Self {
-        Self(command.stdin(Stdio::null()).process_group(0).spawn().unwrap())
+        Self::start_with_stdin(command, Stdio::null()).0
+    }
+
+    pub fn start_with_stdin(command: &mut Command, stdin: Stdio) -> (Self, Option<ChildStdin>) {
+        let mut child = command.stdin(stdin).process_group(0).spawn().unwrap();
+        let stdin = child.stdin.take();
+        (Self(child), stdin)
     }
 
     /// A sleeper without any marker.

@@ -45,6 +45,14 @@ test: deps build-fault ## everything: build, then all tests (ARGS='...' are carg
 sweep-restart: deps build-fault ## kill containerd at random moments of pods' lives, 20 rounds for each version
 	@URUNC_TEST_SWEEP=20 tests/run.sh --test cri_v1_6 --test cri_v2_3 containerd_is_killed_at_random_moments
 
+# N cycles of each runtime; SEED repeats a run, AT=CYCLE begins there; COMPARE=1 takes containerd's runc shim through the
+# same, RUNTIME=runc that alone; JSON=FILE has the result for programs.
+.PHONY: chaos
+chaos: deps build-fault ## kill somebody at a random moment of each of N=1000 lives, see that nothing is left (docs/chaos.md)
+	@URUNC_CHAOS_N=$(or $(N),1000) URUNC_CHAOS_SEED=$(SEED) URUNC_CHAOS_AT=$(AT) URUNC_CHAOS_RUNTIME=$(RUNTIME) \
+		URUNC_CHAOS_COMPARE=$(COMPARE) URUNC_CHAOS_JSON='$(abspath $(JSON))' \
+		tests/run.sh -p urunc-tests --test chaos -- --nocapture
+
 .PHONY: lint
 lint: ## format, clippy and shellcheck, warnings are errors
 	@tests/lint.sh

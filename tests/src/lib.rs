@@ -1,4 +1,5 @@
 //! What the tests of the whole are made of.
 
+pub mod chaos;
 pub mod direct;
 pub mod harness;

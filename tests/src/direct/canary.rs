@@ -55,16 +55,29 @@ impl Canaries {
     /// Both live, and nobody has stopped them.
     #[track_caller]
     pub fn check(&mut self) {
+        if let Err(why) = self.unharmed() {
+            panic!("{why}");
+        }
+    }
+
+    /// The same; an error says what happened to whom.
+    pub fn unharmed(&mut self) -> Result<(), String> {
         for (name, child) in [("unrelated", &mut self.unrelated), ("above", &mut self.above)] {
-            assert!(child.try_wait().unwrap().is_none(), "the {name} canary was killed");
+            if child.try_wait().unwrap().is_some() {
+                return Err(format!("the {name} canary was killed"));
+            }
             let state = Proc::of(child.id().cast_signed()).state();
-            assert_eq!(state, Some('S'), "the {name} canary was touched");
+            if state != Some('S') {
+                return Err(format!("the {name} canary was touched: its state is {state:?}"));
+            }
         }
         for folder in &self.folders {
             let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-            let there = procs.lines().any(|pid| pid == self.above.id().to_string());
-            assert!(there, "the canary was moved out of {}", folder.display());
+            if !procs.lines().any(|pid| pid == self.above.id().to_string()) {
+                return Err(format!("the canary was moved out of {}", folder.display()));
+            }
         }
+        Ok(())
     }
 }
 

@@ -13,10 +13,8 @@ fn random_kills_leave_nothing() {
     if let Some(path) = &options.json {
         report.write(path).unwrap();
     }
-    let (cycles, failed) = report.ours();
-    assert_eq!(failed, 0, "of {cycles} cycles; seed {}", options.seed);
+    let (hits, cycles) = report.hits();
+    assert_eq!(report.failed(), 0, "of {cycles} cycles failed; seed {}", options.seed);
     // A kill that never hits shows nothing.
-    if cycles >= 20 {
-        assert!(report.hits() * 3 >= cycles, "only {} of {cycles} kills hit anybody", report.hits());
-    }
+    assert!(cycles < 20 || hits * 2 >= cycles, "only {hits} of {cycles} kills hit anybody");
 }

@@ -17,7 +17,7 @@ use super::{choice::Client, stage::Stage};
 /// How long one command may take.
 const LIMIT: Duration = Duration::from_secs(20);
 /// How long it is tried again, as a kubelet does without end.
-const RETRY: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(30);
 /// How long what is ending may take: containerd's `delete` takes 5 s at most.
 const SETTLE: Duration = Duration::from_secs(6);
 /// When the clean-up is tried once more: a client that was killed may have been heard by containerd after all.

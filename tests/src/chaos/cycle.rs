@@ -26,8 +26,8 @@ pub struct Outcome {
     pub hit: Option<Duration>,
     /// What is left.
     pub left: Vec<Entry>,
-    /// Whether something was left for longer than others may take, even if it went in the end.
-    pub late: bool,
+    /// What was left for longer than others may take, even if it went in the end.
+    pub late: Vec<Entry>,
     /// Why the name cannot be used again.
     pub unusable: Option<String>,
     /// What happened to a stranger.
@@ -50,7 +50,7 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
         stage.node().containerd().take_down_half_made_netns(HALF_MADE);
     }
     let mut left = aftermath::settle(stage, client, &name, known);
-    let late = !left.is_empty();
+    let late = left.clone();
     let usable = taken_down.and_then(|()| aftermath::use_again(stage, client, &name));
     if usable.is_ok() {
         // The second life may have taken with it what the first one left; it may have left something itself.
@@ -81,7 +81,7 @@ impl Outcome {
             choice,
             hit: None,
             left: Vec::new(),
-            late: false,
+            late: Vec::new(),
             unusable: Some(text.to_owned()),
             touched: None,
             ended: Instant::now(),

@@ -17,6 +17,8 @@ use super::{
 
 /// How long a client may take. A kubelet gives two minutes; a second is usual.
 const LIMIT: Duration = Duration::from_secs(40);
+/// How long a guest may take to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
 /// How long a container runs until it is stopped.
 const RUN: Duration = Duration::from_millis(40);
 /// The same for Debian, which boots.
@@ -35,14 +37,18 @@ pub enum Lived {
 
 /// Lives.
 pub fn live(stage: &mut Stage, choice: &Choice, name: &str) -> Lived {
-    let usual = stage.usual(choice.client, choice.guest, choice.phase);
-    let strike = Strike::new(*choice, stage.handler(), usual);
+    let handler = stage.handler();
+    let strike = Strike::new(choice, handler, stage.usual());
     let mut life = Life { stage, choice, name, strike, failure: None };
     match choice.client {
         Client::Ctr => life.by_ctr(),
         Client::Pod => life.by_crictl(),
     };
-    match (life.strike.fell(), life.failure) {
+    let (fell, own) = (life.strike.fell(), life.strike.own_life());
+    if fell.is_some() || own.is_some() {
+        life.stage.usual().learn_life(choice, handler, own.filter(|_| fell.is_none()));
+    }
+    match (fell, life.failure) {
         (Some(fell), _) => Lived::Struck(fell),
         (None, Some(why)) => Lived::Failed(why),
         (None, None) => Lived::Unharmed,
@@ -72,6 +78,10 @@ impl Life<'_> {
                 let is_it = |line: &&str| line.split_whitespace().next() == Some(name);
                 if listed.lines().find(is_it).is_some_and(|line| line.contains("STOPPED")) {
                     return Some(());
+                }
+                // A guest that does not boot yet hears nothing.
+                if began.elapsed() > GRACE {
+                    life.call(ctr(life, &["task", "kill", "-s", "SIGKILL", name]));
                 }
                 if began.elapsed() > LIMIT {
                     life.failure = Some(format!("{name} does not stop: {listed}"));
@@ -104,7 +114,7 @@ impl Life<'_> {
             life.call(crictl(life, &["start", &member]))?;
             life.runs()
         })?;
-        self.phase(Phase::Stop, |life| life.call(crictl(life, &["stop", "--timeout", "10", &member])))?;
+        self.phase(Phase::Stop, |life| life.call(crictl(life, &["stop", "--timeout", "5", &member])))?;
         self.phase(Phase::Delete, |life| {
             life.call(crictl(life, &["stopp", &pod]))?;
             life.call(crictl(life, &["rm", &member]))?;
@@ -123,7 +133,7 @@ impl Life<'_> {
             return None;
         }
         let result = result?;
-        self.stage.learn(self.choice.client, self.choice.guest, phase, began.elapsed());
+        self.stage.usual().learn_phase(self.choice, phase, began.elapsed());
         Some(result)
     }
 

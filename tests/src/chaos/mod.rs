@@ -8,6 +8,8 @@
 //! A number of cycles share a node. What is left behind is given [`GRACE`]: a daemon that nobody asks anything leaves by
 //! itself only then. What is there after that is a leak, told, and taken down by force with the node.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
+
 mod aftermath;
 mod choice;
 mod cycle;
@@ -18,10 +20,10 @@ mod report;
 mod stage;
 mod strike;
 mod suspects;
+mod usual;
 
 use std::{
-    collections::HashSet,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     thread,
     time::{Duration, Instant},
 };
@@ -40,7 +42,7 @@ pub use report::Report;
 /// How long what was left behind may go by itself: an idle daemon leaves after 60 s.
 const GRACE: Duration = Duration::from_secs(75);
 /// So many cycles share a node: the leak check looks for everything by the names that there ever were.
-const SHARED: usize = 25;
+const SHARED: usize = 50;
 
 /// Runs all cycles. `None`: it cannot run here, which was said.
 pub fn run(options: &Options) -> Option<Report> {
@@ -56,12 +58,12 @@ pub fn run(options: &Options) -> Option<Report> {
                 let (choices, progress) = (of(version), &progress);
                 scope.spawn(move || worker(version, handler, &choices, progress))
             });
-            workers.map(|worker| worker.join().unwrap_or_default())
+            workers.map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
         });
         progress.end();
         report.add(handler, outcomes.into_iter().flatten().collect(), began.elapsed());
     }
-    report.is_empty().then(|| None).unwrap_or(Some(report))
+    (!report.is_empty()).then_some(report)
 }
 
 fn worker(version: Version, handler: Handler, choices: &[Choice], progress: &Progress) -> Vec<Outcome> {
@@ -82,7 +84,7 @@ fn share<'a>(mut stage: Stage, choices: &'a [Choice], progress: &Progress) -> (V
     let mut outcomes = Vec::new();
     for choice in choices.iter().take(SHARED) {
         let ran = catch_unwind(AssertUnwindSafe(|| cycle::run(&mut stage, choice, &known)));
-        let outcome = ran.unwrap_or_else(|panic| Outcome::broken(*choice, &panic));
+        let outcome = ran.unwrap_or_else(|panic| Outcome::broken(*choice, panic.as_ref()));
         known.extend(outcome.left.iter().map(|entry| (entry.kind, entry.name.clone())));
         progress.tell(&outcome);
         let is_broken = outcome.is_broken();
@@ -92,13 +94,14 @@ fn share<'a>(mut stage: Stage, choices: &'a [Choice], progress: &Progress) -> (V
         }
     }
     let rest = &choices[outcomes.len()..];
-    await_late(&stage, &mut outcomes);
+    // A containerd that does not come back is told already, and what is left then stays.
+    catch_unwind(AssertUnwindSafe(|| await_late(&stage, &mut outcomes))).ok();
     let left: Vec<_> = outcomes.iter().flat_map(|outcome| outcome.left.iter().cloned()).collect();
     if left.is_empty() && !outcomes.iter().any(Outcome::is_broken) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| stage.finish())) {
-            if let Some(last) = outcomes.last_mut() {
-                *last = Outcome::broken(last.choice, &panic);
-            }
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| stage.finish()))
+            && let Some(last) = outcomes.last_mut()
+        {
+            *last = Outcome::broken(last.choice, panic.as_ref());
         }
     } else {
         stage.discard(&left);
@@ -111,11 +114,13 @@ fn share<'a>(mut stage: Stage, choices: &'a [Choice], progress: &Progress) -> (V
 
 /// Gives what was left its time, and forgets what went by itself.
 fn await_late(stage: &Stage, outcomes: &mut [Outcome]) {
+    aftermath::revive(stage);
     loop {
-        let now: HashSet<_> = match outcomes.iter().all(|outcome| outcome.left.is_empty()) {
-            true => return,
-            false => look(stage, &Known::new()).into_iter().map(|entry| (entry.kind, entry.name)).collect(),
-        };
+        if outcomes.iter().all(|outcome| outcome.left.is_empty()) {
+            return;
+        }
+        let now = look(stage, &Known::new());
+        let now: Known = now.into_iter().map(|entry| (entry.kind, entry.name)).collect();
         for outcome in outcomes.iter_mut() {
             outcome.left.retain(|entry| now.contains(&(entry.kind, entry.name.clone())));
         }

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use leakcheck::Entry;
+
 use crate::harness::Handler;
 
 use super::{choice::Client, cycle::Outcome, options::Options};
@@ -66,11 +68,11 @@ impl Progress {
 
     /// Its verdict is there.
     pub fn verdict(&self, outcome: &Outcome) {
-        if outcome.is_clean() {
+        if outcome.is_clean() && outcome.late.is_empty() {
             return;
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.failed += 1;
+        seen.failed += u64::from(!outcome.is_clean());
         if self.options.watched && stderr().is_terminal() {
             write!(stderr(), "\r\x1b[K").ok();
         }
@@ -90,15 +92,19 @@ impl Progress {
         let client = if choice.client == Client::Ctr { "ctr" } else { "pod" };
         let hit =
             outcome.hit.map_or("hit nobody".to_owned(), |at| format!("killed {} us into", at.as_micros()));
-        let mut what: Vec<String> = outcome
-            .left
-            .iter()
-            .map(|entry| format!("left {} {} ({})", entry.kind.singular(), entry.name, entry.detail))
-            .collect();
+        let things = |verb: &str, entries: &[Entry]| {
+            let thing =
+                |entry: &Entry| format!("{verb} {} {} ({})", entry.kind.singular(), entry.name, entry.detail);
+            entries.iter().map(thing).collect::<Vec<_>>()
+        };
+        let (word, mut what) = match outcome.is_clean() {
+            true => ("late", things("went late:", &outcome.late)),
+            false => ("FAILED", things("left", &outcome.left)),
+        };
         what.extend(outcome.unusable.iter().map(|why| format!("not usable again: {why}")));
         what.extend(outcome.touched.iter().map(|why| format!("stranger touched: {why}")));
         format!(
-            "FAILED cycle {} ({}, containerd {}, {client}, {:?}: {} {hit} {}): {}; again: {}",
+            "{word} cycle {} ({}, containerd {}, {client}, {:?}: {} {hit} {}): {}; again: {}",
             choice.cycle,
             self.handler.name(),
             choice.version.number(),

@@ -60,16 +60,19 @@ impl Report {
         self.runs.is_empty()
     }
 
-    /// How many of our cycles there were, and how many of them failed. runc's are to compare with.
-    pub fn ours(&self) -> (usize, usize) {
-        let judged = |run: &&Run| run.handler == Handler::Urunc || self.runs.len() == 1;
-        let outcomes = || self.runs.iter().filter(judged).flat_map(|run| &run.outcomes);
-        (outcomes().count(), outcomes().filter(|outcome| !outcome.is_clean()).count())
+    /// How many of our cycles failed. runc's are to compare with, unless there are no others.
+    pub fn failed(&self) -> usize {
+        self.judged().filter(|outcome| !outcome.is_clean()).count()
     }
 
-    /// How many of our kills hit somebody.
-    pub fn hits(&self) -> usize {
-        self.runs.iter().flat_map(|run| &run.outcomes).filter(|outcome| outcome.hit.is_some()).count()
+    /// How many of the cycles that are judged had a kill that hit somebody, and how many there are.
+    pub fn hits(&self) -> (usize, usize) {
+        (self.judged().filter(|outcome| outcome.hit.is_some()).count(), self.judged().count())
+    }
+
+    fn judged(&self) -> impl Iterator<Item = &Outcome> {
+        let is_judged = |run: &&Run| run.handler == Handler::Urunc || self.runs.len() == 1;
+        self.runs.iter().filter(is_judged).flat_map(|run| &run.outcomes)
     }
 
     /// Writes it as JSON.
@@ -145,7 +148,7 @@ impl Sum {
             cycles: sum.cycles + 1,
             hits: sum.hits + usize::from(outcome.hit.is_some()),
             left: sum.left + usize::from(!outcome.left.is_empty()),
-            late: sum.late + usize::from(outcome.late && outcome.left.is_empty()),
+            late: sum.late + usize::from(!outcome.late.is_empty() && outcome.left.is_empty()),
             unusable: sum.unusable + usize::from(outcome.unusable.is_some()),
             touched: sum.touched + usize::from(outcome.touched.is_some()),
         })

@@ -1,6 +1,6 @@
 //! What a number of cycles share: a node with its containerd, and the strangers beside it.
 
-use std::{collections::HashMap, fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, path::PathBuf, process::Command};
 
 use leakcheck::{Entry, Kind};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -10,10 +10,7 @@ use crate::{
     harness::{Handler, Image, Node, Setup, Version},
 };
 
-use super::{
-    choice::{Client, Phase},
-    suspects::Suspects,
-};
+use super::{suspects::Suspects, usual::Usual};
 
 /// The stage.
 #[derive(Debug)]
@@ -22,7 +19,7 @@ pub struct Stage {
     handler: Handler,
     suspects: Suspects,
     strangers: Option<Strangers>,
-    usual: HashMap<(Client, Image, Phase), Duration>,
+    usual: Usual,
 }
 
 /// Who is beside the containers and must not be touched: a process, a process in a cgroup below the same parent, a
@@ -45,7 +42,7 @@ impl Stage {
         let strangers = Strangers::new(&node);
         node.rebase();
         let suspects = Suspects::on(&node, handler);
-        Some(Self { node, handler, suspects, strangers: Some(strangers), usual: HashMap::new() })
+        Some(Self { node, handler, suspects, strangers: Some(strangers), usual: Usual::default() })
     }
 
     /// The node.
@@ -75,22 +72,9 @@ impl Stage {
         self.node.containerd().run_command_by(self.handler, &flags, image.name(), id, words)
     }
 
-    /// How long a phase lasts undisturbed: as long as it did the last time.
-    pub fn usual(&self, client: Client, guest: Image, phase: Phase) -> Duration {
-        let millis = match (client, phase) {
-            (Client::Ctr, Phase::Create) => 150,
-            (Client::Ctr, Phase::Run) => 40,
-            (Client::Ctr, _) => 80,
-            (Client::Pod, Phase::Create) => 350,
-            (Client::Pod, Phase::Run | Phase::Stop) => 150,
-            (Client::Pod, Phase::Delete) => 400,
-        };
-        self.usual.get(&(client, guest, phase)).copied().unwrap_or(Duration::from_millis(millis))
-    }
-
-    /// A phase lasted so long.
-    pub fn learn(&mut self, client: Client, guest: Image, phase: Phase, lasted: Duration) {
-        self.usual.insert((client, guest, phase), lasted);
+    /// How long things last here.
+    pub fn usual(&mut self) -> &mut Usual {
+        &mut self.usual
     }
 
     /// The strangers are as they were; else what happened to them.

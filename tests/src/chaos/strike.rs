@@ -14,8 +14,9 @@ use crate::{
 };
 
 use super::{
-    choice::{Choice, Client, Phase, Victim},
+    choice::{Choice, Phase, Victim},
     suspects::{Births, Suspects},
+    usual::Usual,
 };
 
 /// Within this after its birth dies who was not born at its moment.
@@ -25,8 +26,11 @@ const LATE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Strike {
     choice: Choice,
-    handler: Handler,
-    usual: Duration,
+    /// From the phase's beginning to its moment.
+    moment: Duration,
+    /// From its birth, of a victim that lives for milliseconds.
+    wait: Option<Duration>,
+    own: Option<Duration>,
     phase: Option<Watch>,
     fell: Option<Fell>,
 }
@@ -48,9 +52,11 @@ struct Watch {
 }
 
 impl Strike {
-    /// A kill by this choice; `usual` is how long its phase lasts undisturbed.
-    pub fn new(choice: Choice, handler: Handler, usual: Duration) -> Self {
-        Self { choice, handler, usual, phase: None, fell: None }
+    /// The kill of this choice.
+    pub fn new(choice: &Choice, handler: Handler, usual: &Usual) -> Self {
+        let part = |of: Duration| of.mul_f64(choice.part);
+        let (moment, wait) = (part(usual.phase(choice)), usual.life(choice, handler).map(part));
+        Self { choice: *choice, moment, wait, own: None, phase: None, fell: None }
     }
 
     /// A phase begins or ends.
@@ -65,6 +71,11 @@ impl Strike {
         self.fell
     }
 
+    /// How long a victim lived that was faster than the kill.
+    pub fn own_life(&self) -> Option<Duration> {
+        self.own
+    }
+
     /// Whether containerd was killed so long ago that nobody waits for its answer any more.
     pub fn is_hopeless(&self) -> bool {
         const ANSWER: Duration = Duration::from_secs(2);
@@ -74,7 +85,7 @@ impl Strike {
     /// How soon it wants to look again.
     pub fn pause(&self) -> Duration {
         match &self.phase {
-            Some(_) if self.waits_for_birth() => Duration::from_micros(100),
+            Some(_) if self.wait.is_some() => Duration::from_micros(100),
             Some(_) => Duration::from_micros(500),
             None => Duration::from_millis(20),
         }
@@ -83,12 +94,11 @@ impl Strike {
     /// Looks whether the moment has come; `client` is what runs now.
     pub fn tick(&mut self, suspects: &Suspects, node: &Node, client: Option<&Job>) {
         let Some(watch) = &mut self.phase else { return };
-        let part = |of: Duration| of.mul_f64(self.choice.part);
         let victim = self.choice.victim;
         if watch.target.is_none() {
-            let is_due = watch.began.elapsed() >= part(self.usual);
+            let is_due = watch.began.elapsed() >= self.moment;
             let found = match victim {
-                _ if short_life(&self.choice, self.handler).is_some() => watch.births.next(suspects, victim),
+                _ if self.wait.is_some() => watch.births.next(suspects, victim),
                 _ if !is_due => return,
                 Victim::Client => client.and_then(|job| Proc::find(job.pid())),
                 Victim::Containerd => Some(node.containerd().process()),
@@ -98,16 +108,14 @@ impl Strike {
             watch.target = found.map(|process| (process, Instant::now()));
         }
         let Some((process, since)) = &watch.target else { return };
-        let wait = match short_life(&self.choice, self.handler) {
-            Some(life) => part(life),
-            None if watch.is_late => part(LATE),
-            None => Duration::ZERO,
-        };
-        if since.elapsed() < wait {
+        let late = if watch.is_late { LATE.mul_f64(self.choice.part) } else { Duration::ZERO };
+        let wait = self.wait.unwrap_or(late);
+        if since.elapsed() < wait && process.is_alive() {
             return;
         }
         if !process.is_alive() {
             // It was faster. Perhaps another one comes.
+            self.own = Some(since.elapsed());
             watch.target = None;
             return;
         }
@@ -119,24 +127,4 @@ impl Strike {
         self.fell = Some(fell);
         self.phase = None;
     }
-
-    fn waits_for_birth(&self) -> bool {
-        short_life(&self.choice, self.handler).is_some()
-    }
-}
-
-/// How long the victim usually lives, if that is milliseconds.
-fn short_life(choice: &Choice, handler: Handler) -> Option<Duration> {
-    let millis = match (choice.victim, choice.phase, choice.client, handler) {
-        (Victim::Start, ..) => 12,
-        (Victim::Delete, _, _, Handler::Urunc) => 12,
-        (Victim::Delete, _, _, Handler::Runc) => 40,
-        // The one that holds a pod is there for all of the pod's life.
-        (Victim::Launcher, Phase::Delete, ..) => return None,
-        (Victim::Launcher, Phase::Create, Client::Pod, _) => 60,
-        (Victim::Launcher, _, _, Handler::Urunc) => 20,
-        (Victim::Launcher, _, _, Handler::Runc) => 40,
-        _ => return None,
-    };
-    Some(Duration::from_millis(millis))
 }

@@ -48,7 +48,8 @@ impl Suspects {
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .collect();
-        pids.sort_by_key(|pid| start_time(*pid));
+        // Once for each: one that ends meanwhile has another answer the second time.
+        pids.sort_by_cached_key(|pid| start_time(*pid));
         if victim != Victim::Daemon {
             pids.reverse();
         }

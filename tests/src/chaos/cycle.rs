@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use leakcheck::Entry;
+use leakcheck::{Entry, Kind};
 
 use super::{
     aftermath::{self, Known},
@@ -26,7 +26,7 @@ pub struct Outcome {
     pub hit: Option<Duration>,
     /// What is left.
     pub left: Vec<Entry>,
-    /// What was left for longer than others may take, even if it went in the end.
+    /// What may still go by itself; in the end, what did.
     pub late: Vec<Entry>,
     /// Why the name cannot be used again.
     pub unusable: Option<String>,
@@ -49,15 +49,17 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
     if choice.victim == Victim::Containerd && matches!(lived, Lived::Struck(_)) {
         stage.node().containerd().take_down_half_made_netns(HALF_MADE);
     }
-    let mut left = aftermath::settle(stage, client, &name, known);
-    let late = left.clone();
+    let first = aftermath::settle(stage, client, &name, known);
+    let (mut left, mut late) = judge(first.clone());
     let usable = taken_down.and_then(|()| aftermath::use_again(stage, client, &name));
     if usable.is_ok() {
-        // The second life may have taken with it what the first one left; it may have left something itself.
+        // The second life may leave something too. What it took away of the first one's is told all the same: else the
+        // next one's sweep would hide whatever `delete` does not do.
         let mut known = known.clone();
-        known.extend(left.iter().map(|entry| (entry.kind, entry.name.clone())));
-        let more = aftermath::settle(stage, client, &name, &known);
+        known.extend(first.into_iter().map(|entry| (entry.kind, entry.name)));
+        let (more, later) = judge(aftermath::settle(stage, client, &name, &known));
         left.extend(more);
+        late.extend(later);
     }
     let failed = if let Lived::Failed(why) = &lived { Err(why.clone()) } else { Ok(()) };
     Outcome {
@@ -72,7 +74,34 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
     }
 }
 
+/// What is a leak at once, and what may still go: all that a living daemon has, which leaves by itself when nobody asks
+/// it anything for a minute; and the empty files of a `start` that was killed, after which containerd calls nobody: the
+/// next who comes removes them.
+fn judge(left: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
+    let is_daemon = |entry: &Entry| {
+        let lives = !entry.detail.contains("a zombie");
+        entry.kind == Kind::Process && lives && entry.detail.contains("containerd-shim-")
+    };
+    let is_book = |entry: &Entry| {
+        let path = |folder| entry.name.contains(folder);
+        entry.kind == Kind::File && (path("/.owners/") || path("/.pods/"))
+    };
+    if left.iter().any(is_daemon) || left.iter().all(is_book) {
+        (Vec::new(), left)
+    } else {
+        (left, Vec::new())
+    }
+}
+
 impl Outcome {
+    /// What did not go in the end.
+    pub fn settle(&mut self, there: &Known) {
+        let stays = |entry: &Entry| there.contains(&(entry.kind, entry.name.clone()));
+        let (left, late) = std::mem::take(&mut self.late).into_iter().partition(stays);
+        self.left.extend::<Vec<_>>(left);
+        self.late = late;
+    }
+
     /// One whose check itself failed.
     pub fn broken(choice: Choice, panic: &(dyn Any + Send)) -> Self {
         let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -5,8 +5,8 @@
 //! Everything of a cycle is drawn from (seed, cycle), and a cycle can be repeated alone. What time makes of it differs,
 //! of course: moments are parts of how long a phase lasts on this machine.
 //!
-//! A number of cycles share a node. What is left behind is given [`GRACE`]: a daemon that nobody asks anything leaves by
-//! itself only then. What is there after that is a leak, told, and taken down by force with the node.
+//! A number of cycles share a node. What a living daemon has is given [`GRACE`]: one that nobody asks anything leaves by
+//! itself only then. Everything else that is left is a leak: told, and taken down by force with the node.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
@@ -27,6 +27,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+use leakcheck::Entry;
 
 use crate::harness::{Handler, Version};
 
@@ -85,7 +87,7 @@ fn share<'a>(mut stage: Stage, choices: &'a [Choice], progress: &Progress) -> (V
     for choice in choices.iter().take(SHARED) {
         let ran = catch_unwind(AssertUnwindSafe(|| cycle::run(&mut stage, choice, &known)));
         let outcome = ran.unwrap_or_else(|panic| Outcome::broken(*choice, panic.as_ref()));
-        known.extend(outcome.left.iter().map(|entry| (entry.kind, entry.name.clone())));
+        known.extend(outcome.left.iter().chain(&outcome.late).map(|entry| (entry.kind, entry.name.clone())));
         progress.tell(&outcome);
         let is_broken = outcome.is_broken();
         outcomes.push(outcome);
@@ -96,15 +98,15 @@ fn share<'a>(mut stage: Stage, choices: &'a [Choice], progress: &Progress) -> (V
     let rest = &choices[outcomes.len()..];
     // A containerd that does not come back is told already, and what is left then stays.
     catch_unwind(AssertUnwindSafe(|| await_late(&stage, &mut outcomes))).ok();
-    let left: Vec<_> = outcomes.iter().flat_map(|outcome| outcome.left.iter().cloned()).collect();
-    if left.is_empty() && !outcomes.iter().any(Outcome::is_broken) {
+    if outcomes.iter().all(Outcome::is_clean) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| stage.finish()))
             && let Some(last) = outcomes.last_mut()
         {
             *last = Outcome::broken(last.choice, panic.as_ref());
         }
     } else {
-        stage.discard(&left);
+        let left = outcomes.iter().flat_map(|outcome| outcome.left.iter().chain(&outcome.late));
+        stage.discard(&left.cloned().collect::<Vec<_>>());
     }
     for outcome in &outcomes {
         progress.verdict(outcome);
@@ -112,20 +114,17 @@ fn share<'a>(mut stage: Stage, choices: &'a [Choice], progress: &Progress) -> (V
     (outcomes, rest)
 }
 
-/// Gives what was left its time, and forgets what went by itself.
+/// Gives what may still go its time. What is there then is left.
 fn await_late(stage: &Stage, outcomes: &mut [Outcome]) {
     aftermath::revive(stage);
     loop {
-        if outcomes.iter().all(|outcome| outcome.left.is_empty()) {
-            return;
-        }
         let now = look(stage, &Known::new());
         let now: Known = now.into_iter().map(|entry| (entry.kind, entry.name)).collect();
-        for outcome in outcomes.iter_mut() {
-            outcome.left.retain(|entry| now.contains(&(entry.kind, entry.name.clone())));
-        }
-        let is_due = |outcome: &Outcome| outcome.left.is_empty() || outcome.ended.elapsed() > GRACE;
+        let is_there = |entry: &Entry| now.contains(&(entry.kind, entry.name.clone()));
+        let is_due =
+            |outcome: &Outcome| !outcome.late.iter().any(is_there) || outcome.ended.elapsed() > GRACE;
         if outcomes.iter().all(is_due) {
+            outcomes.iter_mut().for_each(|outcome| outcome.settle(&now));
             return;
         }
         thread::sleep(Duration::from_millis(500));

@@ -51,7 +51,7 @@ sweep-restart: deps build-fault ## kill containerd at random moments of pods' li
 chaos: deps build-fault ## kill somebody at a random moment of each of N=1000 lives, see that nothing is left (docs/chaos.md)
 	@URUNC_CHAOS_N=$(or $(N),1000) URUNC_CHAOS_SEED=$(SEED) URUNC_CHAOS_AT=$(AT) URUNC_CHAOS_RUNTIME=$(RUNTIME) \
 		URUNC_CHAOS_COMPARE=$(COMPARE) URUNC_CHAOS_JSON='$(abspath $(JSON))' \
-		tests/run.sh -p urunc-tests --test chaos -- --nocapture
+		tests/run.sh --test chaos -- --nocapture
 
 .PHONY: lint
 lint: ## format, clippy and shellcheck, warnings are errors

@@ -183,6 +183,10 @@ impl fmt::Display for Report {
             let kinds: Vec<_> = run.kinds().into_iter().map(|(kind, n)| format!("{n} {kind}")).collect();
             let kinds = if kinds.is_empty() { "nothing".to_owned() } else { kinds.join(", ") };
             writeln!(f, "left behind: {kinds}")?;
+            if let Some(slowest) = run.outcomes.iter().max_by_key(|outcome| outcome.took) {
+                let (cycle, took) = (slowest.choice.cycle, slowest.took.as_secs_f64());
+                writeln!(f, "slowest: cycle {cycle}, {took:.0} s")?;
+            }
         }
         Ok(())
     }

@@ -53,6 +53,14 @@ matrix: deps build-fault ## every fault at every point of every step, a quarter 
 stress-locks: ## 64 processes on 8 records, for a minute
 	@URUNC_TEST_STRESS=60 $(CARGO) test --locked -p record-store --test locks sixty_four -- --nocapture
 
+# N cycles of each runtime; SEED repeats a run, AT=CYCLE begins there; COMPARE=1 takes containerd's runc shim through the
+# same, RUNTIME=runc that alone; JSON=FILE has the result for programs.
+.PHONY: chaos
+chaos: deps build-fault ## kill somebody at a random moment of each of N=1000 lives, see that nothing is left (docs/chaos.md)
+	@URUNC_CHAOS_N=$(or $(N),1000) URUNC_CHAOS_SEED=$(SEED) URUNC_CHAOS_AT=$(AT) URUNC_CHAOS_RUNTIME=$(RUNTIME) \
+		URUNC_CHAOS_COMPARE=$(COMPARE) URUNC_CHAOS_JSON='$(abspath $(JSON))' \
+		tests/run.sh --test chaos -- --nocapture
+
 .PHONY: lint
 lint: ## format, clippy and shellcheck, warnings are errors
 	@tests/lint.sh

@@ -77,22 +77,36 @@ impl Canaries {
     /// nothing is left to be looked at.
     #[track_caller]
     pub fn check(&mut self) {
+        if let Err(why) = self.unharmed() {
+            panic!("{why}");
+        }
+    }
+
+    /// The same; an error says what happened to whom.
+    pub fn unharmed(&mut self) -> Result<(), String> {
         for (name, child) in [("unrelated", &mut self.unrelated), ("above", &mut self.above)] {
-            assert!(child.try_wait().unwrap().is_none(), "the {name} canary was killed");
+            if child.try_wait().unwrap().is_some() {
+                return Err(format!("the {name} canary was killed"));
+            }
             let state = Proc::of(child.id().cast_signed()).state();
-            assert_eq!(state, Some('S'), "the {name} canary was touched");
+            if state != Some('S') {
+                return Err(format!("the {name} canary was touched: its state is {state:?}"));
+            }
         }
         for folder in &self.folders {
             let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-            let there = procs.lines().any(|pid| pid == self.above.id().to_string());
-            assert!(there, "the canary was moved out of {}", folder.display());
+            if !procs.lines().any(|pid| pid == self.above.id().to_string()) {
+                return Err(format!("the canary was moved out of {}", folder.display()));
+            }
         }
         for (folder, inode) in &self.beside {
             let found = fs::metadata(folder).map(|stat| stat.ino()).ok();
-            assert_eq!(found, Some(*inode), "the stranger's cgroup {} was touched", folder.display());
+            if found != Some(*inode) {
+                return Err(format!("the stranger's cgroup {} was touched", folder.display()));
+            }
         }
-        self.mount.check();
-        self.networks.iter().filter_map(Weak::upgrade).for_each(|network| network.check());
+        self.mount.unharmed()?;
+        self.networks.iter().filter_map(Weak::upgrade).try_for_each(|network| network.unharmed())
     }
 }
 
@@ -132,11 +146,16 @@ impl ForeignMount {
         table.lines().find(|line| line.split(' ').nth(4) == Some(point)).map(str::to_owned)
     }
 
-    #[track_caller]
-    fn check(&self) {
-        assert_eq!(self.find().as_ref(), Some(&self.line), "the stranger's mount was touched");
+    fn unharmed(&self) -> Result<(), String> {
+        let found = self.find();
+        if found.as_ref() != Some(&self.line) {
+            return Err(format!("the stranger's mount was touched: {found:?}"));
+        }
         let text = fs::read_to_string(self.folder.path().join("file"));
-        assert_eq!(text.ok().as_deref(), Some("a stranger's"), "the stranger's file was touched");
+        match text.as_deref() {
+            Ok("a stranger's") => Ok(()),
+            other => Err(format!("the stranger's file was touched: {other:?}")),
+        }
     }
 }
 

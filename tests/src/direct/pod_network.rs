@@ -55,11 +55,13 @@ impl Untouched {
         by_one_name(&run_in(self.pid, LOOK_AT_FOREIGN))
     }
 
-    #[track_caller]
-    pub(super) fn check(&self) {
-        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(expected) = expected {
-            assert_eq!(self.look(), expected, "the stranger's qdiscs or filter were touched");
+    pub(super) fn unharmed(&self) -> Result<(), String> {
+        let Some(expected) = self.expected.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return Ok(());
+        };
+        match self.look() {
+            now if now == expected => Ok(()),
+            now => Err(format!("the stranger's qdiscs or filter were touched: {now} instead of {expected}")),
         }
     }
 }

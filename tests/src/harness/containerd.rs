@@ -170,6 +170,11 @@ impl Containerd {
         Proc::of(self.lock().as_ref().expect("containerd runs").id().cast_signed())
     }
 
+    /// Whether it was started and not killed since.
+    pub fn runs(&self) -> bool {
+        self.lock().is_some()
+    }
+
     /// SIGKILL.
     #[track_caller]
     pub fn kill9(&self) {

@@ -4,9 +4,7 @@ use std::process::Command;
 
 use crate::direct::eventually_some;
 
-use super::{BOOT, Containerd, Done, Image, Job, SOON, Version, env};
-
-const RUNTIME: &str = "io.containerd.urunc.v2";
+use super::{BOOT, Containerd, Done, Handler, Image, Job, SOON, Version, env};
 
 /// A line of `ctr task ls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +47,22 @@ impl Containerd {
 
     /// The command `ctr run FLAGS IMAGE ID COMMAND`.
     pub fn run_command(&self, flags: &[&str], image: &str, id: &str, command: &[&str]) -> Command {
+        self.run_command_by(Handler::Urunc, flags, image, id, command)
+    }
+
+    /// The same, of a container of this handler.
+    pub fn run_command_by(
+        &self,
+        handler: Handler,
+        flags: &[&str],
+        image: &str,
+        id: &str,
+        command: &[&str],
+    ) -> Command {
         self.note(id);
         let fifos = self.scratch.path().join("fifo").to_string_lossy().into_owned();
-        let fixed = ["run", "--runtime", RUNTIME, "--fifo-dir", &fifos];
+        let runtime = format!("io.containerd.{}.v2", handler.name());
+        let fixed = ["run", "--runtime", &runtime, "--fifo-dir", &fifos];
         self.ctr(&[&fixed, flags, &[image, id], command].concat())
     }
 

@@ -76,6 +76,21 @@ impl Job {
         self.process.is_alive()
     }
 
+    /// Its pid: its own until [`Job::wait`] or [`Job::kill`].
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
+    /// The command.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Whether it ends within this time.
+    pub fn ends_within(&self, time: Duration) -> bool {
+        self.process.ends_within(time)
+    }
+
     /// SIGKILL, and its end.
     pub fn kill(mut self) {
         self.end();

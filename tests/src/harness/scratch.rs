@@ -103,6 +103,7 @@ impl Scratch {
             thread::sleep(Duration::from_millis(5));
         }
         self.remove_sockets();
+        self.remove_runcs();
         for point in self.mounts() {
             unmount(&point, UnmountFlags::DETACH).ok();
         }
@@ -145,6 +146,28 @@ impl Scratch {
         all.map(|folder| folder.join(self.namespace())).filter(|folder| folder.is_dir()).collect()
     }
 
+    /// What runc's shim has in folders that all of a host share, by the bundles that are there: the socket and the state
+    /// of runc. Ids are nobody else's.
+    fn remove_runcs(&self) {
+        let bundles = folders(&self.path)
+            .flat_map(|containerd| folders(&containerd.join("state/io.containerd.runtime.v2.task")))
+            .flat_map(|namespace| folders(&namespace));
+        for bundle in bundles {
+            let text = |file| fs::read_to_string(bundle.join(file)).unwrap_or_default();
+            let newer: serde_json::Value = serde_json::from_str(&text("bootstrap.json")).unwrap_or_default();
+            let older = text("address");
+            let address = newer["address"].as_str().unwrap_or(&older);
+            if let Some(socket) = address.strip_prefix("unix:///run/containerd/s/") {
+                fs::remove_file(Path::new("/run/containerd/s").join(socket)).ok();
+            }
+            if let (Some(id), Some(namespace)) =
+                (bundle.file_name(), bundle.parent().and_then(Path::file_name))
+            {
+                fs::remove_dir_all(Path::new("/run/containerd/runc").join(namespace).join(id)).ok();
+            }
+        }
+    }
+
     /// The sockets of daemons that could not remove them, by their pod files.
     fn remove_sockets(&self) {
         for containerd in fs::read_dir(self.root()).into_iter().flatten().flatten() {
@@ -157,6 +180,12 @@ impl Scratch {
             }
         }
     }
+}
+
+/// The folders in a folder.
+fn folders(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let all = fs::read_dir(path).into_iter().flatten().flatten();
+    all.filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir())).map(|entry| entry.path())
 }
 
 fn remove_cgroup(folder: &Path) {

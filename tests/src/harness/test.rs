@@ -109,6 +109,22 @@ impl Test {
         self.scratch.namespace()
     }
 
+    /// What is there now counts as what was there before: strangers that the test has put up.
+    pub(super) fn rebase(&mut self) {
+        self.before = Snapshot::take(&self.scope());
+    }
+
+    /// The end by force: whatever is left is taken down.
+    pub(super) fn discard(mut self) {
+        self.finished = true;
+        for containerd in &self.containerds {
+            if containerd.runs() {
+                containerd.kill9();
+            }
+        }
+        self.scratch.take_down();
+    }
+
     /// What is there now and was not before.
     pub fn look(&self) -> Leaks {
         self.difference(&self.scope())

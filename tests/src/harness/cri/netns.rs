@@ -93,7 +93,13 @@ impl Containerd {
     /// be in there.
     #[track_caller]
     pub fn forget_half_made_netns(&self) {
-        let deadline = Instant::now() + SOON;
+        self.take_down_half_made_netns(SOON);
+    }
+
+    /// The same, after this time.
+    #[track_caller]
+    pub fn take_down_half_made_netns(&self, after: Duration) {
+        let deadline = Instant::now() + after;
         // A pod whose client is gone may still be on its way down.
         while !self.netns().is_empty() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(100));

@@ -110,6 +110,16 @@ impl Node {
         self.is_ready(&[]);
     }
 
+    /// What is there now counts as what was there before: strangers that the test has put up.
+    pub fn rebase(&mut self) {
+        self.test.rebase();
+    }
+
+    /// The end by force: whatever is left is taken down.
+    pub fn discard(self) {
+        self.test.discard();
+    }
+
     /// What is there now and was not before.
     pub fn look(&self) -> Leaks {
         self.test.look()

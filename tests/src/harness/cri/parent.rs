@@ -76,6 +76,13 @@ impl Parent {
         remove(|| hierarchies().iter().map(|hierarchy| self.below(hierarchy)).collect());
     }
 
+    /// Removes it if nobody is in it.
+    pub fn try_remove(&self) {
+        for hierarchy in hierarchies() {
+            fs::remove_dir(self.below(hierarchy)).ok();
+        }
+    }
+
     /// Removes those of all pods of a node.
     pub fn remove_all(node: &str) {
         remove(|| {

@@ -1,0 +1,207 @@
+//! After the kill: what a kubelet or a person does then, what is left behind, and whether the name can be used again.
+
+use std::{
+    collections::HashSet,
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use leakcheck::{Entry, Kind};
+
+use crate::harness::{Container, Done, Handler, Image, Job, Parent, Pod, SOON};
+
+use super::{choice::Client, stage::Stage};
+
+/// How long one command may take.
+const LIMIT: Duration = Duration::from_secs(20);
+/// How long it is tried again, as a kubelet does without end.
+const RETRY: Duration = Duration::from_secs(30);
+/// How long what is ending may take: containerd's `delete` takes 5 s at most.
+const SETTLE: Duration = Duration::from_secs(6);
+/// When the clean-up is tried once more: a client that was killed may have been heard by containerd after all.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The status by which a container says that it ran.
+const STATUS: i32 = 4;
+
+/// Things that are known: of strangers or of earlier cycles.
+pub type Known = HashSet<(Kind, String)>;
+
+/// containerd runs, or does again.
+pub fn revive(stage: &Stage) {
+    let containerd = stage.node().containerd();
+    if !containerd.runs() {
+        containerd.restart();
+        stage.node().is_ready(&[]);
+    }
+}
+
+/// Takes down whatever there is of a life, and tries again until there is nothing; else says what stays.
+pub fn take_down(stage: &Stage, client: Client, name: &str) -> Result<(), String> {
+    let deadline = Instant::now() + RETRY;
+    loop {
+        let left = match client {
+            Client::Ctr => forget(stage, name),
+            Client::Pod => remove_pods(stage),
+        };
+        match left {
+            None => return Ok(()),
+            Some(left) if Instant::now() >= deadline => return Err(left),
+            Some(_) => thread::sleep(Duration::from_millis(200)),
+        }
+    }
+}
+
+/// What a person does; `None`: containerd knows nothing of it any more.
+fn forget(stage: &Stage, name: &str) -> Option<String> {
+    let containerd = stage.node().containerd();
+    let ctr = |args: &[&str]| patiently(containerd.ctr(args));
+    let removed = ctr(&["task", "rm", "-f", name]);
+    ctr(&["containers", "rm", name]);
+    ctr(&["snapshots", "rm", name]);
+    for what in ["task", "containers"] {
+        let listed = ctr(&[what, "ls", "-q"])?;
+        if listed.status != Some(0) || listed.text().lines().any(|line| line.trim() == name) {
+            return Some(format!("{what} {name} stays: {}", tell(removed.as_ref())));
+        }
+    }
+    containerd
+        .bundle(name)
+        .exists()
+        .then(|| format!("the bundle of {name} stays: {}", tell(removed.as_ref())))
+}
+
+/// What a kubelet does; `None`: there is no pod any more.
+fn remove_pods(stage: &Stage) -> Option<String> {
+    let crictl = |args: &[&str]| patiently(stage.node().crictl(args));
+    let Some(pods) = crictl(&["pods", "-q"]).filter(|done| done.status == Some(0)) else {
+        return Some("containerd does not list its pods".to_owned());
+    };
+    let mut left = None;
+    for pod in pods.text().lines() {
+        let removed = crictl(&["rmp", "-f", pod.trim()]);
+        if removed.as_ref().is_none_or(|done| done.status != Some(0)) {
+            left = Some(format!("pod {pod} stays: {}", tell(removed.as_ref())));
+        }
+    }
+    left
+}
+
+/// Waits until nothing is left that is not known, and returns what is.
+pub fn settle(stage: &Stage, client: Client, name: &str, known: &Known) -> Vec<Entry> {
+    let began = Instant::now();
+    let mut again = AGAIN;
+    loop {
+        if client == Client::Pod {
+            Parent::of(&stage.node().namespace(), name).try_remove();
+        }
+        let left = look(stage, known);
+        if left.is_empty() || began.elapsed() >= SETTLE {
+            return left;
+        }
+        if began.elapsed() >= again {
+            take_down(stage, client, name).ok();
+            again += AGAIN;
+        }
+        thread::sleep(Duration::from_millis(30));
+    }
+}
+
+/// What is there now, was not there in the beginning, and is not known.
+pub fn look(stage: &Stage, known: &Known) -> Vec<Entry> {
+    let leaks = stage.node().look();
+    let unreadable = leaks.unreadable.iter().map(|unreadable| Entry {
+        kind: unreadable.kind,
+        name: "could not be read".to_owned(),
+        detail: unreadable.reason.clone(),
+    });
+    // The leak check looks at files in the folders of the shim only.
+    let bundles = fs::read_dir(stage.node().containerd().bundle("")).into_iter().flatten().flatten();
+    let bundles = bundles.map(|entry| Entry {
+        kind: Kind::File,
+        name: entry.path().to_string_lossy().into_owned(),
+        detail: "bundle".to_owned(),
+    });
+    let mut left: Vec<_> = leaks.leaked.iter().cloned().chain(unreadable).chain(bundles).collect();
+    left.retain(|entry| !known.contains(&(entry.kind, entry.name.clone())));
+    left
+}
+
+/// The same name can be made, runs, and can be removed; else why not.
+pub fn use_again(stage: &Stage, client: Client, name: &str) -> Result<(), String> {
+    let deadline = Instant::now() + RETRY / 2;
+    loop {
+        let used = match client {
+            Client::Ctr => use_by_ctr(stage, name),
+            Client::Pod => use_by_crictl(stage, name),
+        };
+        match used {
+            Err(why) if Instant::now() >= deadline => return Err(why),
+            Err(_) => {
+                take_down(stage, client, name)?;
+                thread::sleep(Duration::from_millis(300));
+            }
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
+fn use_by_ctr(stage: &Stage, name: &str) -> Result<(), String> {
+    let run = stage.ctr_run(&["--rm"], stage.image(Image::Tiny), name, &words(stage.handler()));
+    expect(patiently(run), STATUS).map(drop)
+}
+
+fn use_by_crictl(stage: &Stage, name: &str) -> Result<(), String> {
+    let node = stage.node();
+    let (command, sandbox) = node.runp_command(&Pod::new(name).handler(stage.handler()));
+    let made = expect(patiently(command), 0)?;
+    let sandbox = sandbox.with_id(made.text().trim());
+    let container = Container::new("c", stage.image(Image::Tiny), &words(stage.handler()));
+    let made = expect(patiently(node.create_command(&sandbox, &container)), 0)?;
+    let member = made.text().trim().to_owned();
+    expect(patiently(node.crictl(&["start", &member])), 0)?;
+    let ran =
+        |text: &str| text.contains(&format!("\"exitCode\": {STATUS},")) && text.contains("CONTAINER_EXITED");
+    let deadline = Instant::now() + SOON;
+    loop {
+        let told = expect(patiently(node.crictl(&["inspect", &member])), 0)?;
+        if ran(&told.text()) {
+            break;
+        }
+        if Instant::now() >= deadline {
+            return Err(told.to_string());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    expect(patiently(node.crictl(&["rmp", "-f", &sandbox.id])), 0)?;
+    Ok(())
+}
+
+fn words(handler: Handler) -> Vec<&'static str> {
+    match handler {
+        Handler::Urunc => vec!["tiny", "exit=4"],
+        Handler::Runc => vec!["sh", "-c", "exit 4"],
+    }
+}
+
+fn expect(done: Option<Done>, status: i32) -> Result<Done, String> {
+    match done {
+        Some(done) if done.status == Some(status) => Ok(done),
+        done => Err(tell(done.as_ref())),
+    }
+}
+
+fn tell(done: Option<&Done>) -> String {
+    done.map_or_else(|| format!("no end within {LIMIT:?}"), ToString::to_string)
+}
+
+/// Runs a command to its end; `None`: it took too long, and was killed.
+fn patiently(command: Command) -> Option<Done> {
+    let job = Job::start(command);
+    if job.ends_within(LIMIT) {
+        return Some(job.wait(SOON));
+    }
+    job.kill();
+    None
+}

@@ -1,0 +1,130 @@
+//! One cycle, and what came of it.
+
+use std::{
+    any::Any,
+    time::{Duration, Instant},
+};
+
+use leakcheck::{Entry, Kind};
+
+use super::{
+    aftermath::{self, Known},
+    choice::{Choice, Victim},
+    life::{Lived, live},
+    stage::Stage,
+};
+
+/// How long a containerd may hold a network namespace that it has made for nobody.
+const HALF_MADE: Duration = Duration::from_secs(3);
+
+/// What came of a cycle.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What it was to do.
+    pub choice: Choice,
+    /// When the kill was, from the phase's beginning; `None`: there was nobody to kill.
+    pub hit: Option<Duration>,
+    /// What is left.
+    pub left: Vec<Entry>,
+    /// What may still go by itself; in the end, what did.
+    pub late: Vec<Entry>,
+    /// Why the name cannot be used again.
+    pub unusable: Option<String>,
+    /// What happened to a stranger.
+    pub touched: Option<String>,
+    /// When it was over.
+    pub ended: Instant,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Runs one.
+pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
+    let began = Instant::now();
+    let name = format!("{}-{}", stage.node().namespace(), choice.cycle);
+    let lived = live(stage, choice, &name);
+    aftermath::revive(stage);
+    let client = choice.client;
+    let taken_down = aftermath::take_down(stage, client, &name);
+    if choice.victim == Victim::Containerd && matches!(lived, Lived::Struck(_)) {
+        stage.node().containerd().take_down_half_made_netns(HALF_MADE);
+    }
+    let first = aftermath::settle(stage, client, &name, known);
+    let (mut left, mut late) = judge(first.clone());
+    let usable = taken_down.and_then(|()| aftermath::use_again(stage, client, &name));
+    if usable.is_ok() {
+        // The second life may leave something too. What it took away of the first one's is told all the same: else the
+        // next one's sweep would hide whatever `delete` does not do.
+        let mut known = known.clone();
+        known.extend(first.into_iter().map(|entry| (entry.kind, entry.name)));
+        let (more, later) = judge(aftermath::settle(stage, client, &name, &known));
+        left.extend(more);
+        late.extend(later);
+    }
+    let failed = if let Lived::Failed(why) = &lived { Err(why.clone()) } else { Ok(()) };
+    Outcome {
+        choice: *choice,
+        hit: if let Lived::Struck(fell) = &lived { Some(fell.after) } else { None },
+        left,
+        late,
+        unusable: failed.and(usable).err(),
+        touched: stage.strangers().err(),
+        ended: Instant::now(),
+        took: began.elapsed(),
+    }
+}
+
+/// What is a leak at once, and what may still go: all that a living daemon has, which leaves by itself when nobody asks
+/// it anything for a minute; and the empty files of a `start` that was killed, after which containerd calls nobody: the
+/// next who comes removes them.
+fn judge(left: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
+    let is_daemon = |entry: &Entry| {
+        let lives = !entry.detail.contains("a zombie");
+        entry.kind == Kind::Process && lives && entry.detail.contains("containerd-shim-")
+    };
+    let is_book = |entry: &Entry| {
+        let path = |folder| entry.name.contains(folder);
+        entry.kind == Kind::File && (path("/.owners/") || path("/.pods/"))
+    };
+    if left.iter().any(is_daemon) || left.iter().all(is_book) {
+        (Vec::new(), left)
+    } else {
+        (left, Vec::new())
+    }
+}
+
+impl Outcome {
+    /// What did not go in the end.
+    pub fn settle(&mut self, there: &Known) {
+        let stays = |entry: &Entry| there.contains(&(entry.kind, entry.name.clone()));
+        let (left, late) = std::mem::take(&mut self.late).into_iter().partition(stays);
+        self.left.extend::<Vec<_>>(left);
+        self.late = late;
+    }
+
+    /// One whose check itself failed.
+    pub fn broken(choice: Choice, panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a word");
+        Self {
+            choice,
+            hit: None,
+            left: Vec::new(),
+            late: Vec::new(),
+            unusable: Some(text.to_owned()),
+            touched: None,
+            ended: Instant::now(),
+            took: Duration::ZERO,
+        }
+    }
+
+    /// Whether the node is of no more use.
+    pub fn is_broken(&self) -> bool {
+        self.unusable.is_some() || self.touched.is_some()
+    }
+
+    /// Whether all is well.
+    pub fn is_clean(&self) -> bool {
+        self.left.is_empty() && !self.is_broken()
+    }
+}

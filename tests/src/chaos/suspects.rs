@@ -1,0 +1,154 @@
+//! Finds the process that is to be killed: among those that are this node's, by program, arguments and cgroup.
+//!
+//! Whatever is signalled is held by a pidfd that was opened before it was looked at.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::process::getpid;
+
+use crate::{
+    direct::Proc,
+    harness::{Handler, Node},
+};
+
+use super::choice::Victim;
+
+/// How to tell who is who on one node.
+#[derive(Debug)]
+pub struct Suspects {
+    handler: Handler,
+    /// In the arguments of everything that this containerd executes.
+    address: String,
+    /// Where our shim's program is.
+    folder: PathBuf,
+    /// In the path of every container's cgroup.
+    cgroup: String,
+}
+
+impl Suspects {
+    /// Those of a node that runs containers by this handler.
+    pub fn on(node: &Node, handler: Handler) -> Self {
+        let containerd = node.containerd();
+        Self {
+            handler,
+            address: containerd.address().to_string_lossy().into_owned(),
+            folder: containerd.scratch().to_owned(),
+            cgroup: format!("/{}/", node.namespace()),
+        }
+    }
+
+    /// The newest process of this kind that lives now; of daemons the oldest, for a launcher is one before its exec.
+    pub fn find(&self, victim: Victim) -> Option<Proc> {
+        let mut pids: Vec<i32> = fs::read_dir("/proc")
+            .ok()?
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect();
+        // Once for each: one that ends meanwhile has another answer the second time.
+        pids.sort_by_cached_key(|pid| start_time(*pid));
+        if victim != Victim::Daemon {
+            pids.reverse();
+        }
+        let own = getpid().as_raw_pid();
+        let processes = pids.into_iter().filter(|pid| *pid > 1 && *pid != own).filter_map(Proc::find);
+        processes.into_iter().find(|process| self.is(process, victim))
+    }
+
+    /// Whether a process is of this kind.
+    pub fn is(&self, process: &Proc, victim: Victim) -> bool {
+        let dir = PathBuf::from(format!("/proc/{}", process.pid()));
+        let read = |name: &str| fs::read(dir.join(name)).unwrap_or_default();
+        let line = read("cmdline");
+        let words: Vec<_> = line.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
+        let words: Vec<&str> = words.iter().map(AsRef::as_ref).filter(|word| !word.is_empty()).collect();
+        let program = fs::read_link(dir.join("exe")).unwrap_or_default();
+        let inside = || String::from_utf8_lossy(&read("cgroup")).contains(&self.cgroup);
+        let is = match self.handler {
+            Handler::Urunc => self.is_ours(victim, &words, &program, &inside),
+            Handler::Runc => self.is_runcs(victim, &words, &program, &inside),
+        };
+        // Only of a process that still lives was all of this its own.
+        is && process.is_alive()
+    }
+
+    fn is_ours(&self, victim: Victim, words: &[&str], program: &Path, inside: &dyn Fn() -> bool) -> bool {
+        let of_shim = || program.starts_with(&self.folder);
+        let ends = |action: &str| of_shim() && words.last() == Some(&action);
+        match victim {
+            Victim::Daemon => ends("daemon"),
+            Victim::Start => ends("start"),
+            Victim::Delete => ends("delete"),
+            Victim::Launcher => of_shim() && words.get(1) == Some(&"launch"),
+            Victim::Monitor => name_of(program).starts_with("qemu-system") && inside(),
+            Victim::Client | Victim::Containerd => false,
+        }
+    }
+
+    fn is_runcs(&self, victim: Victim, words: &[&str], program: &Path, inside: &dyn Fn() -> bool) -> bool {
+        let of_shim =
+            || name_of(program) == "containerd-shim-runc-v2" && words.contains(&self.address.as_str());
+        let ends = |action: &str| of_shim() && words.last() == Some(&action);
+        let folder = || words.iter().any(|word| Path::new(word).starts_with(&self.folder));
+        let is_runc = || words.first().is_some_and(|word| name_of(Path::new(word)) == "runc");
+        match victim {
+            Victim::Daemon => of_shim() && !["start", "delete"].contains(words.last().unwrap_or(&"")),
+            Victim::Start => ends("start"),
+            Victim::Delete => ends("delete"),
+            Victim::Launcher => {
+                let creates = || words.contains(&"create") && folder();
+                (is_runc() && (creates() || (words.get(1) == Some(&"init") && inside())))
+                    || (words.first() == Some(&"/pause") && inside())
+            }
+            Victim::Monitor => name_of(program) == "busybox" && inside(),
+            Victim::Client | Victim::Containerd => false,
+        }
+    }
+}
+
+/// What was born since the last look, by the kernel's last number: reading all of `/proc` takes longer than a `start`
+/// lives.
+#[derive(Debug)]
+pub struct Births {
+    last: i32,
+    young: Vec<(Proc, Instant)>,
+}
+
+impl Births {
+    /// From now on.
+    pub fn new() -> Self {
+        Self { last: last_pid(), young: Vec::new() }
+    }
+
+    /// One of this kind that was born since then.
+    pub fn next(&mut self, suspects: &Suspects, victim: Victim) -> Option<Proc> {
+        // A process looks like its parent until its exec.
+        const YOUTH: Duration = Duration::from_millis(200);
+        let last = last_pid();
+        let born = if last >= self.last { self.last + 1..=last } else { 2..=last };
+        let now = Instant::now();
+        // A thread has a number too, but no pidfd.
+        self.young.extend(born.filter_map(Proc::find).map(|process| (process, now)));
+        self.last = last;
+        self.young.retain(|(process, since)| since.elapsed() < YOUTH && process.is_alive());
+        let found = self.young.iter().position(|(process, _)| suspects.is(process, victim))?;
+        Some(self.young.swap_remove(found).0)
+    }
+}
+
+fn last_pid() -> i32 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().last().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -179,19 +179,29 @@ impl Context for Cx<'_> {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let container = match &self.work {
-            Work::Create(work) => work.container,
-            Work::Network(work) => work.container,
-            Work::Start(_) | Work::Unwind => return Ok(()),
+        let (container, deadline) = match &self.work {
+            Work::Create(work) => (Some(work.container), work.deadline),
+            Work::Network(work) => (Some(work.container), work.deadline),
+            // A Kill ends the process, and with it a Start that is at work.
+            Work::Start(work) => (None, work.deadline),
+            Work::Unwind => return Ok(()),
         };
-        match container.live().cancelled {
-            true => Err(Error::Cancelled { id: self.record.id.clone() }),
-            false => Ok(()),
+        if container.is_some_and(|container| container.live().cancelled) {
+            return Err(Error::Cancelled { id: self.record.id.clone() });
         }
+        in_time(&self.record.id, deadline)
     }
 
     fn injected(&self, fault: fault::Injected) -> Error {
         fault.into()
+    }
+}
+
+/// A step that took longer than it may, and still came back, is the last one: its caller will not wait.
+pub fn in_time(id: &str, deadline: Instant) -> Result<(), Error> {
+    match Instant::now() < deadline {
+        true => Ok(()),
+        false => Err(Error::Deadline { id: id.to_owned(), verb: "get through its steps" }),
     }
 }
 

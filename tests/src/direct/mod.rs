@@ -23,6 +23,7 @@ mod process;
 mod record;
 mod runtime;
 mod spec;
+mod stranger;
 
 pub use action::{Exited, Ran};
 pub use bench::{Bench, Shim};
@@ -38,6 +39,7 @@ pub use points::{Passed, Point, dry_run};
 pub use process::Proc;
 pub use record::{check_record, hierarchies, leaves};
 pub use spec::Spec;
+pub use stranger::Stranger;
 
 use std::time::{Duration, Instant};
 

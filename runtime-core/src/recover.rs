@@ -92,6 +92,35 @@ pub fn unwind_orphan(
     }
 }
 
+/// Unwinds the members of a pod whose daemon is dead, on behalf of its sandbox, if `sandbox` is one. Some containerds
+/// call nothing for them. They go before the sandbox, whose pid namespace ends only after all in it; their tombstones
+/// wait for a `delete` that may come. One that is stuck holds up the sandbox, but not the others.
+pub fn unwind_members(layout: &Layout, sandbox: &Record, deadline: Instant) -> Result<(), Error> {
+    if sandbox.group != sandbox.id || owner::is_alive(layout, &sandbox.owner)? {
+        return Ok(());
+    }
+    let mut stuck = None;
+    for (namespace, id) in layout.containers() {
+        if namespace != sandbox.namespace || id == sandbox.id {
+            continue;
+        }
+        let Some(dir) = RunDir::open(&layout.container(&namespace, &id))? else { continue };
+        let is_member = match dir.read() {
+            Read::Record(member) => member.group == sandbox.group && !member.tombstone,
+            // What it says is unknown, but not whose it is.
+            Read::Newer(_) | Read::Unreadable(_) => dir.owners()?.contains(&sandbox.owner),
+            Read::Absent => false,
+        };
+        match is_member.then(|| unwind_orphan(layout, &namespace, &id, deadline)) {
+            // Its processes are ended as far as they can be found, and it itself is kept.
+            Some(Err(e @ Error::ForeignRecord { .. })) => tracing::warn!(id, error = e.chain(), "unwound"),
+            Some(Err(e)) => drop(stuck.get_or_insert(e)),
+            Some(Ok(_)) | None => {}
+        }
+    }
+    stuck.map_or(Ok(()), Err)
+}
+
 /// Whether a directory whose record cannot be understood belongs to a daemon that lives, by its markers; one without
 /// a marker that tells counts as owned.
 pub(crate) fn is_owned(layout: &Layout, dir: &RunDir) -> Result<bool, Error> {

@@ -25,7 +25,7 @@ use runtime_core::{
     owner,
     pod::Pod,
     record::{BundleId, Exit, Record, RunDir},
-    recover::{Outcome, unwind_orphan},
+    recover::{Outcome, unwind_members, unwind_orphan},
     request::{annotations, group_of},
     sweep::{remove_tombstone, tidy},
 };
@@ -148,9 +148,7 @@ fn clean_up(flags: &Flags, layout: &Layout, found: &Record, deadline: Instant) -
     let mut last = found.clone();
     let mut handed_over = false;
     loop {
-        if found.group == found.id && !owner::is_alive(layout, &found.owner)? {
-            unwind_members(layout, namespace, found, deadline)?;
-        }
+        unwind_members(layout, found, deadline)?;
         match unwind_orphan(layout, namespace, id, deadline)? {
             // The id was created anew meanwhile: that one is not meant, and ours is gone.
             Outcome::Owned(record) | Outcome::Unwound(record) if record.txid != found.txid => {
@@ -210,26 +208,6 @@ fn is_only_record(layout: &Layout, record: &Record) -> bool {
         let dir = RunDir::open(&layout.container(&namespace, &id)).ok().flatten();
         !dir.is_some_and(|dir| matches!(dir.read(), Read::Record(other) if other.owner == record.owner && !other.tombstone))
     })
-}
-
-/// Some containerds call nothing for the members of a pod whose daemon died: the sandbox's `delete` sees to them, before
-/// the sandbox, whose pid namespace ends only after all in it. Their tombstones wait for a `delete` that may come.
-fn unwind_members(
-    layout: &Layout,
-    namespace: &str,
-    sandbox: &Record,
-    deadline: Instant,
-) -> Result<(), Error> {
-    for (_, id) in layout.containers().into_iter().filter(|(ns, id)| ns == namespace && *id != sandbox.id) {
-        let member = RunDir::open(&layout.container(namespace, &id))?.map(|dir| dir.read());
-        if let Some(Read::Record(member)) = member
-            && member.group == sandbox.group
-            && !member.tombstone
-        {
-            unwind_orphan(layout, namespace, &id, deadline)?;
-        }
-    }
-    Ok(())
 }
 
 /// The group, by the bundle as far as it is still there.

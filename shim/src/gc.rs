@@ -8,7 +8,7 @@ use runtime_core::{
     config::Config,
     layout::Layout,
     record::RunDir,
-    recover::{Outcome, unwind_orphan},
+    recover::{Outcome, unwind_members, unwind_orphan},
     sweep::tidy,
 };
 
@@ -30,14 +30,15 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     let mut pause = Duration::from_millis(200);
     while Instant::now() < end {
         let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else { break };
-        match dir.read() {
-            Read::Record(record) if record.txid == flags.txid && !record.tombstone => {}
+        let record = match dir.read() {
+            Read::Record(record) if record.txid == flags.txid && !record.tombstone => record,
             // Done by somebody else, or another container of that id by now.
             _ => break,
-        }
-        if let Ok(Outcome::Unwound(_) | Outcome::Nothing) =
-            unwind_orphan(&layout, &flags.namespace, &flags.id, Instant::now() + EACH)
-        {
+        };
+        let deadline = Instant::now() + fault::deadline("deadline.gc", EACH);
+        let done = unwind_members(&layout, &record, deadline)
+            .and_then(|()| unwind_orphan(&layout, &flags.namespace, &flags.id, deadline));
+        if let Ok(Outcome::Unwound(_) | Outcome::Nothing) = done {
             break;
         }
         std::thread::sleep(pause);

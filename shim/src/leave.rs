@@ -49,11 +49,15 @@ impl Leaving {
         let deadline = Instant::now() + LOCK_WAIT;
         loop {
             // The lock is never held across an await: a `start` that holds it pings us, and must be answered.
+            fault::point("leave.begins").map_err(runtime_core::Error::from)?;
             if let Ok(lock) = self.pod.lock(Instant::now()) {
+                fault::point("leave.locked").map_err(runtime_core::Error::from)?;
                 if !leaves() {
                     return Ok(false);
                 }
+                fault::point("leave.decided").map_err(runtime_core::Error::from)?;
                 self.take_down(lock)?;
+                fault::point("leave.left").map_err(runtime_core::Error::from)?;
                 break;
             }
             if Instant::now() >= deadline {
@@ -68,6 +72,7 @@ impl Leaving {
     /// Nobody can connect any more, then nobody can find us any more.
     fn take_down(&self, lock: Lock) -> Result<(), Error> {
         shutdown(&self.listener, Shutdown::Both).map_err(Error::system("close its listener"))?;
+        fault::point("leave.closed").map_err(runtime_core::Error::from)?;
         let Some(owner) = self.owner.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return Ok(());
         };
@@ -76,6 +81,7 @@ impl Leaving {
         {
             self.pod.remove(&file, lock)?;
         }
+        fault::point("leave.nameless").map_err(runtime_core::Error::from)?;
         // With it goes the last file of ours: whatever happens to this process from here on leaves nothing.
         Ok(owner.end()?)
     }

@@ -6,9 +6,7 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
-use urunc_tests::direct::{
-    Bench, Bundle, PodNetwork, Shim, Spec, Survivor, eventually, hierarchies, leaves, unseal,
-};
+use urunc_tests::direct::{Bench, Bundle, Shim, Spec, Survivor, eventually, hierarchies, leaves, unseal};
 
 fn created(bench: &Bench, id: &str, spec: &Spec) -> (Shim, Bundle, u32) {
     let bundle = bench.bundle(id, spec).without_stdio();
@@ -136,7 +134,7 @@ fn what_stands_at_the_pods_interface_is_found_by_the_plan() {
     for (late, damage) in
         [(false, "lacks it"), (true, "lacks it"), (false, "cannot be read"), (true, "cannot be read")]
     {
-        let network = if late { PodNetwork::empty() } else { PodNetwork::new() };
+        let network = if late { bench.empty_network() } else { bench.pod_network() };
         let spec = Spec::tiny("hang").join_network(&network.path());
         let (shim, bundle, _) = created(&bench, "c1", &spec);
         if late {

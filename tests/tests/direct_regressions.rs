@@ -5,6 +5,8 @@
 //! | `urunc_767_*` | a choice that failed in Create orphaned the container that was made before it |
 //! | `urunc_598_*` | a crash in the middle of a write left a state file that nobody could read, hence a container for ever |
 //! | `urunc_778_751_*` | a crash in Create left a VMM; its clean-up killed by a bare number, in the worst case everybody |
+//!
+//! More of them, and of others, are in `direct_known_defects`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 

@@ -23,6 +23,7 @@ fn a_release_has_no_fault_points() {
         "commit.before",
         "image.initrd",
         "start.answer",
+        "leave.decided",
         "deadline.create",
         "deadline.retry",
     ] {

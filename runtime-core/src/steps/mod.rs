@@ -194,24 +194,28 @@ impl Context for Cx<'_> {
 
     fn check(&self) -> Result<(), Error> {
         let (container, deadline) = match &self.work {
-            Work::Create(work) => (work.container, work.deadline),
-            Work::Network(work) => (work.container, work.deadline),
-            // Behind the gate it is up to the monitor.
-            Work::Start(work) if !work.sent => (work.container, work.deadline),
-            Work::Start(_) | Work::Unwind => return Ok(()),
+            Work::Create(work) => (Some(work.container), work.deadline),
+            Work::Network(work) => (Some(work.container), work.deadline),
+            // A Kill ends the process, and with it a Start that is at work.
+            Work::Start(work) => (None, work.deadline),
+            Work::Unwind => return Ok(()),
         };
-        let id = || self.record.id.clone();
-        if container.live().cancelled {
-            return Err(Error::Cancelled { id: id() });
+        if container.is_some_and(|container| container.live().cancelled) {
+            return Err(Error::Cancelled { id: self.record.id.clone() });
         }
-        if Instant::now() >= deadline {
-            return Err(Error::Deadline { id: id(), verb: "the step before" });
-        }
-        Ok(())
+        in_time(&self.record.id, deadline)
     }
 
     fn injected(&self, fault: fault::Injected) -> Error {
         fault.into()
+    }
+}
+
+/// A step that took longer than it may, and still came back, is the last one: its caller will not wait.
+pub fn in_time(id: &str, deadline: Instant) -> Result<(), Error> {
+    match Instant::now() < deadline {
+        true => Ok(()),
+        false => Err(Error::Deadline { id: id.to_owned(), verb: "get through its steps" }),
     }
 }
 

@@ -38,7 +38,10 @@ use crate::{
     request::{Request, Role},
     share::Share,
     stdio::Stdio,
-    steps::{CREATE, CreateWork, Cx, Held, NetworkWork, Work, create_steps, describe, network_steps, unwind},
+    steps::{
+        CREATE, CreateWork, Cx, Held, NetworkWork, Work, create_steps, describe, in_time, network_steps,
+        unwind,
+    },
 };
 
 /// How long Create may take. CRI's callers wait for 30 s or more.
@@ -221,7 +224,7 @@ impl Runtime {
             saga::run(CREATE, &network_steps(), &mut cx)?;
         }
         announce(request, record, &plan);
-        commit(container, record, dir)?;
+        commit(container, record, dir, deadline)?;
         Ok((launcher, plan))
     }
 
@@ -408,12 +411,13 @@ fn memory_limit(request: &Request, bytes: u64) -> Limits {
 }
 
 /// The commit: from here on the container is there. Cancellation is looked at under the record lock.
-fn commit(container: &Container, record: &mut Record, dir: &RunDir) -> Result<(), Error> {
+fn commit(container: &Container, record: &mut Record, dir: &RunDir, deadline: Instant) -> Result<(), Error> {
     fault::point("commit.before")?;
     let lock = dir.lock(Instant::now() + Duration::from_secs(5))?;
     if container.live().cancelled {
         return Err(Error::Cancelled { id: record.id.clone() });
     }
+    in_time(&record.id, deadline)?;
     record.state = State::Created;
     dir.write_locked(record)?;
     drop(lock);

@@ -24,6 +24,7 @@ mod process;
 mod record;
 mod runtime;
 mod spec;
+mod stranger;
 mod survivor;
 
 pub use action::{Exited, Ran};
@@ -41,6 +42,7 @@ pub use points::{Passed, Point, dry_run};
 pub use process::Proc;
 pub use record::{check_record, hierarchies, leaves, seal, unseal};
 pub use spec::Spec;
+pub use stranger::Stranger;
 pub use survivor::Survivor;
 
 use std::time::{Duration, Instant};

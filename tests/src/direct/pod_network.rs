@@ -130,13 +130,22 @@ impl PodNetwork {
     /// All that anybody could have left in it: links, addresses, qdiscs, filters.
     #[track_caller]
     pub fn state(&self) -> String {
+        Self::state_of(self.holder.id())
+    }
+
+    /// The same for the network namespace of a process.
+    #[track_caller]
+    pub fn state_of(pid: u32) -> String {
         let hooks = ["pod0 ingress", "pod0 egress", "outside ingress"];
         let hooks = hooks.map(|hook| format!("tc filter show dev {hook} 2>&1"));
-        let state = self.run(&format!(
-            // Whether it is up, and its link-local address, settle by themselves.
-            "ip -br link | cut -d' ' -f1; ip -o addr show scope global | cut -d' ' -f2-7; tc qdisc show; {}",
-            hooks.join("; ")
-        ));
+        let state = run_in(
+            pid,
+            &format!(
+                // Whether it is up, and its link-local address, settle by themselves.
+                "ip -br link | cut -d' ' -f1; ip -o addr show scope global | cut -d' ' -f2-7; tc qdisc show; {}",
+                hooks.join("; ")
+            ),
+        );
         by_one_name(&state)
     }
 }

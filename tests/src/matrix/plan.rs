@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt};
 
-use crate::direct::{Bench, Fired, PodNetwork};
+use crate::direct::{Bench, Fired};
 
 use super::Verb;
 
@@ -58,7 +58,7 @@ impl Plan {
     #[track_caller]
     pub fn find(verb: Verb) -> Option<Self> {
         let bench = Bench::with_faults()?;
-        let network = PodNetwork::empty();
+        let network = bench.empty_network();
         let bundle = verb.bundle(&bench, &network, "dry");
         bench.faults.set(&["*=trace"]);
         let shim = bench.start(&bundle);

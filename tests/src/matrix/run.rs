@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::direct::{Bench, Bundle, Failure, PodNetwork, SOON, Shim, Spec, eventually};
+use crate::direct::{Bench, Bundle, Failure, SOON, Shim, Spec, eventually};
 
 use super::{Case, Fault, Next, Point, Undo};
 
@@ -22,7 +22,7 @@ impl Case {
     #[track_caller]
     pub fn run(&self, undone: bool) {
         let Some(bench) = Bench::with_faults() else { return };
-        let network = PodNetwork::empty();
+        let network = bench.empty_network();
         let bundle = self.verb.bundle(&bench, &network, ID);
         let shim = bench.start(&bundle);
         let clean = self.verb.prepare(&shim.client, &bundle, &network);

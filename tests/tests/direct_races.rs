@@ -1,0 +1,297 @@
+//! `start` and `delete` against a daemon that leaves, is slow or stopped, or dies: a pod never has two daemons, an
+//! address that was printed serves, and nobody is killed who need not be.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
+
+use std::{
+    env, thread,
+    time::{Duration, Instant},
+};
+
+use containerd_shim_protos::{
+    api::{Empty, ShutdownRequest, Status},
+    ttrpc::Code,
+};
+use rustix::process::Signal;
+use urunc_tests::direct::{Bench, Bundle, Exited, Pending, Proc, Ran, SOON, Shim, Spec, eventually, leaves};
+
+/// What `delete` may take of the 5 s that containerd gives it.
+const BUDGET: Duration = Duration::from_secs(4);
+
+/// A small generator of numbers: the moments are random, but a failure names its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        // xorshift64
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// A bundle of the pod `pod`, with what a daemon refuses at the door: its Create answers at once, and leaves nothing.
+fn refused(bench: &Bench, id: &str) -> Bundle {
+    let mut bundle = bench.bundle(id, &Spec::tiny("hang").in_pod("pod")).without_stdio();
+    bundle.terminal = true;
+    bundle
+}
+
+/// The Create that follows a `start` is answered by a daemon that stays.
+#[track_caller]
+fn is_served(shim: &Shim, bundle: &Bundle, when: &str) {
+    let failure = shim.client.create(bundle).expect_err("it asks for what is not built");
+    assert!(
+        ![None, Some(Code::UNAVAILABLE)].contains(&failure.code) && failure.message.contains("terminal"),
+        "{when}: {failure:?}"
+    );
+}
+
+fn send_shutdown(shim: &Shim) -> Pending<Empty> {
+    shim.client.send("Shutdown", &ShutdownRequest { id: "pod".to_owned(), ..ShutdownRequest::default() })
+}
+
+/// Ends the one daemon that the pod has by now.
+#[track_caller]
+fn end_pod(bench: &Bench) {
+    eventually("the pod has one daemon at most", || bench.daemons().len() <= 1);
+    for daemon in bench.daemons() {
+        daemon.signal(Signal::TERM);
+        assert!(daemon.ends_within(SOON));
+    }
+}
+
+#[test]
+fn a_start_meets_a_daemon_at_every_point_of_its_leaving() {
+    let Some(bench) = Bench::with_faults() else { return };
+    bench.faults.set(&["*=trace"]);
+    let first = refused(&bench, "pod");
+    let shim = bench.start(&first);
+    shim.client.shutdown("pod");
+    assert!(shim.daemon.ends_within(SOON));
+    let points: Vec<String> = bench.faults.fired().into_iter().map(|f| f.name).collect();
+    let points: Vec<&String> = points.iter().filter(|name| name.starts_with("leave.")).collect();
+    for must in ["leave.begins", "leave.decided", "leave.closed", "leave.nameless", "leave.left"] {
+        assert!(points.iter().any(|name| *name == must), "{must} is not among {points:?}");
+    }
+    for point in points {
+        for action in ["hold", "kill"] {
+            let when = format!("{action} at {point}");
+            bench.faults.set(&[]);
+            let second = refused(&bench, "c1");
+            let old = bench.start(&first);
+            bench.faults.set(&[&format!("{point}={action}")]);
+            let leaving = send_shutdown(&old);
+            eventually(&when, || bench.faults.has_fired(point));
+            let start = bench.run_start(&second, b"");
+            if action == "hold" {
+                // So long it waits for the lock, for an answer, or has gone ahead.
+                thread::sleep(Duration::from_millis(40));
+            }
+            bench.faults.set(&[]);
+            let started = start.wait();
+            assert_eq!((started.code, started.stderr.as_str()), (Some(0), ""), "{when}");
+            leaving.wait().ok();
+            let shim = bench.connect(&started.text());
+            is_served(&shim, &second, &when);
+            // Whoever has decided to leave is gone.
+            let leaves = point != "leave.begins" && point != "leave.locked" || action == "kill";
+            assert!(!leaves || shim.daemon.pid() != old.daemon.pid(), "{when}: it was kept");
+            end_pod(&bench);
+            bench.delete(&second).deleted();
+            second.remove();
+            bench.check();
+        }
+        // Killed, and nobody starts it anew: all that comes is the `delete` that follows a broken connection.
+        let old = bench.start(&first);
+        bench.faults.set(&[&format!("{point}=kill")]);
+        send_shutdown(&old).wait().expect_err("the connection breaks");
+        assert!(bench.faults.has_fired(point) && old.daemon.ends_within(SOON));
+        bench.faults.set(&[]);
+        bench.delete(&first).deleted();
+        bench.check();
+    }
+    first.remove();
+    bench.finish();
+}
+
+/// `URUNC_TEST_RACES` is how many; 200 in CI.
+#[test]
+fn starts_race_with_a_daemon_that_leaves() {
+    let Some(bench) = Bench::released() else { return };
+    let rounds = env::var("URUNC_TEST_RACES").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let seed = std::process::id().into();
+    let mut random = Random(seed);
+    let first = refused(&bench, "pod");
+    let mut shim = bench.start(&first);
+    let (mut kept, mut replaced) = (0, 0);
+    // When a `start` that was just executed finds its daemon, in microseconds: learned, for then the two meet.
+    let mut meeting = 3000;
+    for round in 0..rounds {
+        let second = refused(&bench, "c1");
+        let moment = Duration::from_micros(meeting / 2 + random.below(meeting + 1));
+        let when = format!("seed {seed}, round {round}, {moment:?}");
+        let start = bench.run_start(&second, b"");
+        thread::sleep(moment);
+        let leaving = send_shutdown(&shim);
+        let started = start.wait();
+        assert_eq!((started.code, started.stderr.as_str()), (Some(0), ""), "{when}");
+        let next = bench.connect(&started.text());
+        is_served(&next, &second, &when);
+        leaving.wait().ok();
+        match next.daemon.pid() == shim.daemon.pid() {
+            true => (kept, meeting) = (kept + 1, meeting * 9 / 10),
+            false => (replaced, meeting) = (replaced + 1, (meeting * 11 / 10 + 20).min(100_000)),
+        }
+        if round % 25 == 0 {
+            eventually("the pod has one daemon", || bench.daemons().len() == 1);
+        }
+        shim = next;
+        second.remove();
+    }
+    eprintln!("{rounds} races: {kept} daemons were kept, {replaced} replaced");
+    assert!(kept > 0 && replaced > 0, "{kept} kept, {replaced} replaced: the moments were chosen badly");
+    end_pod(&bench);
+    first.remove();
+    bench.finish();
+}
+
+#[test]
+fn a_daemon_that_is_slow_is_waited_for_and_never_doubled() {
+    let Some(bench) = Bench::released() else { return };
+    let (first, second, third) = (refused(&bench, "pod"), refused(&bench, "c1"), refused(&bench, "c2"));
+    let shim = bench.start(&first);
+    shim.daemon.stop();
+    let starts = [&second, &third].map(|bundle| bench.run_start(bundle, b""));
+    thread::sleep(Duration::from_millis(1200));
+    assert_eq!(bench.daemons().len(), 1, "a second daemon beside a living one");
+    shim.daemon.signal(Signal::CONT);
+    for started in starts.map(Ran::wait) {
+        assert_eq!((started.code, started.text()), (Some(0), shim.address.clone()), "{}", started.stderr);
+        assert!(started.took > Duration::from_secs(1), "{:?}", started.took);
+    }
+    assert_eq!(bench.connect(&shim.address).daemon.pid(), shim.daemon.pid());
+    is_served(&shim, &second, "it goes on");
+    end_pod(&bench);
+    [first, second, third].into_iter().for_each(Bundle::remove);
+    bench.finish();
+}
+
+// ---- delete ----
+
+/// A pod that runs: its sandbox and two guests.
+struct Pod {
+    shim: Shim,
+    sandbox: Bundle,
+    members: [Bundle; 2],
+    /// The sandbox's and the guests' processes.
+    processes: [Proc; 3],
+}
+
+impl Pod {
+    #[track_caller]
+    fn run(bench: &Bench) -> Self {
+        let sandbox = bench.bundle("pod", &Spec::sandbox()).without_stdio();
+        let shim = bench.start(&sandbox);
+        let pid = shim.client.create(&sandbox).unwrap();
+        shim.client.start("pod").unwrap();
+        let member = |id: &str| {
+            let bundle = bench.bundle(id, &Spec::tiny("hang").member_of("pod", pid)).without_stdio();
+            bench.start(&bundle);
+            let pid = shim.client.create(&bundle).unwrap();
+            shim.client.start(id).unwrap();
+            (bundle, Proc::of(pid.cast_signed()))
+        };
+        let ((first, one), (second, two)) = (member("c1"), member("c2"));
+        let processes = [Proc::of(pid.cast_signed()), one, two];
+        Self { shim, sandbox, members: [first, second], processes }
+    }
+
+    /// Executes the `delete` of each at once.
+    fn delete_at_once(&self, bench: &Bench) -> Vec<Exited> {
+        let all = self.members.iter().chain([&self.sandbox]);
+        let runs: Vec<Ran> = all.map(|bundle| bench.run_delete(bundle)).collect();
+        runs.into_iter().map(Ran::wait).collect()
+    }
+
+    fn remove(self) {
+        self.sandbox.remove();
+        self.members.into_iter().for_each(Bundle::remove);
+    }
+}
+
+/// As containerd does when a connection breaks: it calls for all that it knows of, at once.
+#[test]
+fn a_pod_and_its_members_are_deleted_at_once() {
+    let Some(bench) = Bench::released() else { return };
+    for daemon in ["serves", "is dead", "is dying", "is stopped"] {
+        for round in 0..2 {
+            let pod = Pod::run(&bench);
+            match daemon {
+                "is dead" => pod.shim.daemon.kill(),
+                "is dying" => pod.shim.daemon.signal(Signal::KILL),
+                "is stopped" => pod.shim.daemon.stop(),
+                _ => {}
+            }
+            for deleted in pod.delete_at_once(&bench) {
+                assert!(deleted.took < BUDGET, "the daemon {daemon}: {:?}", deleted.took);
+                assert_eq!(deleted.answer().exit_status, 137, "the daemon {daemon}: {}", deleted.stderr);
+                // A member's gives up on a stopped daemon that the sandbox's is about to kill.
+                assert!(
+                    deleted.code == Some(0) || daemon == "is stopped" && deleted.stderr.contains("depend on"),
+                    "the daemon {daemon}, round {round}: {}",
+                    deleted.stderr
+                );
+            }
+            eventually("gc has ended", || bench.actions("gc").is_empty());
+            assert!(pod.processes.iter().all(|p| !p.is_alive()), "the daemon {daemon}");
+            if daemon == "serves" {
+                pod.shim.client.shutdown("pod");
+            }
+            assert!(pod.shim.daemon.ends_within(SOON), "the daemon {daemon}");
+            for deleted in pod.delete_at_once(&bench) {
+                deleted.deleted();
+            }
+            pod.remove();
+            bench.check();
+        }
+    }
+    bench.finish();
+}
+
+#[test]
+fn a_members_delete_kills_nobody_and_the_sandboxs_kills_the_stopped_daemon() {
+    let Some(bench) = Bench::released() else { return };
+    let pod = Pod::run(&bench);
+    let client = &pod.shim.client;
+    pod.shim.daemon.stop();
+    let deleted = bench.delete(&pod.members[0]);
+    assert!(deleted.took < BUDGET, "it took {:?}", deleted.took);
+    assert_ne!(deleted.code, Some(0), "it is not done");
+    assert_eq!(deleted.answer().exit_status, 137, "it tells what it knows all the same");
+    assert!(pod.processes.iter().all(Proc::is_alive) && pod.shim.daemon.is_alive(), "somebody was killed");
+    eventually("it is handed over", || !bench.actions("gc").is_empty());
+
+    pod.shim.daemon.signal(Signal::CONT);
+    eventually("it is ended by its daemon", || bench.record("c1").is_none_or(|r| r["tombstone"] == true));
+    assert!(pod.processes[1].ends_within(SOON));
+    eventually("gc has ended", || bench.actions("gc").is_empty());
+    assert_eq!((client.status("pod"), client.status("c2")), (Ok(Status::RUNNING), Ok(Status::RUNNING)));
+    bench.delete(&pod.members[0]).deleted();
+    // They do not merely look alive.
+    client.kill("c2", 9).unwrap();
+    assert_eq!(client.wait("c2"), Ok(137));
+    assert!(pod.processes[0].is_alive());
+
+    pod.shim.daemon.stop();
+    let began = Instant::now();
+    let deleted = bench.delete(&pod.sandbox);
+    assert_eq!(deleted.deleted().exit_status, 137);
+    assert!(deleted.took < BUDGET, "it took {:?}", began.elapsed());
+    assert!(!pod.shim.daemon.is_alive() && !pod.processes[0].is_alive());
+    assert!(leaves(&bench.namespace, "c2").is_empty(), "the member that containerd may not ask for");
+    bench.delete(&pod.members[1]).deleted();
+    pod.remove();
+    bench.finish();
+}

@@ -1,0 +1,457 @@
+//! Recovery: an undo that was killed is resumed, one that is stuck is tried again, what cannot be understood harms
+//! nobody else, and what takes long goes on without the one who asked.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use containerd_shim_protos::{api::Status, ttrpc::Code};
+use urunc_tests::direct::{
+    Bench, Bundle, Proc, SOON, Shim, Spec, cache, check_record, eventually, eventually_some, hierarchies,
+    leaves, skip,
+};
+
+/// What `delete` may take of the 5 s that containerd gives it, where it has to give up.
+const BUDGET: Duration = Duration::from_millis(4700);
+
+fn with(bench: &Bench, id: &str, spec: &Spec) -> (Shim, Bundle, u32) {
+    let bundle = bench.bundle(id, spec).without_stdio();
+    let shim = bench.start(&bundle);
+    let pid = shim.client.create(&bundle).unwrap();
+    (shim, bundle, pid)
+}
+
+/// A container whose daemon was killed.
+fn orphaned(bench: &Bench, id: &str) -> (Bundle, u32) {
+    let (shim, bundle, pid) = with(bench, id, &Spec::tiny("hang"));
+    shim.daemon.kill();
+    (bundle, pid)
+}
+
+fn is_buried(bench: &Bench, id: &str) -> bool {
+    bench.record(id).is_none_or(|record| record["tombstone"] == true)
+}
+
+/// How far the undo of these steps has come, by the record.
+fn phase(bench: &Bench, id: &str, step: &str) -> String {
+    let record = bench.record(id).unwrap();
+    let journal = record["journal"].as_array().unwrap();
+    let entry = journal.iter().find(|e| e["step"] == step).unwrap_or_else(|| panic!("no {step} in {record}"));
+    entry["phase"].as_str().unwrap().to_owned()
+}
+
+// ---- the bundle ----
+
+#[test]
+fn an_orphan_is_cleaned_up_though_its_bundle_is_gone() {
+    let Some(bench) = Bench::released() else { return };
+    // The working directory of `delete` vanishes under it: it still is that of its container.
+    let (bundle, _) = orphaned(&bench, "c1");
+    let delete = bench.command("delete", "c1", &bundle.path);
+    let mut script = Command::new("sh");
+    script
+        .args(["-c", "rm -rf \"$PWD\"; exec \"$@\"", "sh"])
+        .arg(delete.get_program())
+        .args(delete.get_args());
+    script.current_dir(&bundle.path).envs(delete.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    let output = script.output().unwrap();
+    assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
+    assert!(!bundle.path.exists() && !bench.run_directory("c1").exists());
+    bundle.remove();
+    bench.check();
+
+    // It is gone before `delete` comes, which is therefore executed elsewhere: what it means cannot be known.
+    let (bundle, _) = orphaned(&bench, "c1");
+    let path = bundle.path.clone();
+    bundle.remove();
+    let late = bench.command("delete", "c1", &path).current_dir("/").output().unwrap();
+    assert!(late.status.success() && !late.stdout.is_empty(), "{late:?}");
+    assert!(!leaves(&bench.namespace, "c1").is_empty(), "it does nothing");
+    // The next container of the same id sees to it, or any other one of the same containerd.
+    bench.run("c1", 3);
+    bench.check();
+    let (bundle, _) = orphaned(&bench, "c1");
+    bundle.remove();
+    bench.run("c2", 4);
+    eventually("what was swept waits for nobody", || !bench.run_directory("c1").exists());
+    bench.finish();
+}
+
+// ---- an undo that was killed ----
+
+/// The rollback of a Create, killed at each of its points: `delete` resumes it, or the next Create.
+#[test]
+fn a_rollback_that_was_killed_is_resumed() {
+    let Some(bench) = Bench::with_faults() else { return };
+    let failing = "commit.before=error";
+    let bundle = bench.bundle("dry", &Spec::tiny("hang")).without_stdio();
+    let shim = bench.start(&bundle);
+    bench.faults.set(&["*=trace", failing]);
+    shim.client.create(&bundle).unwrap_err();
+    let passed: Vec<String> = bench.faults.fired().into_iter().map(|f| f.name).collect();
+    bench.faults.set(&[]);
+    shim.client.shutdown("dry");
+    assert!(shim.daemon.ends_within(SOON));
+    bench.delete(&bundle).deleted();
+    bundle.remove();
+    // Traced and failed: it is there twice.
+    let from = passed.iter().rposition(|name| name == "commit.before").unwrap() + 1;
+    let points = &passed[from..];
+    for must in ["launcher.undo", "launcher.undone", "cgroup.undo", "cgroup.undone"] {
+        assert!(points.iter().any(|name| name == must), "{must} is not among {points:?}");
+    }
+    for (n, name) in points.iter().enumerate() {
+        for resumed_by in ["delete", "create"] {
+            let when = format!("killed at {name}, resumed by {resumed_by}");
+            let bundle = bench.bundle("c1", &Spec::tiny("hang")).without_stdio();
+            let shim = bench.start(&bundle);
+            // Points of the record are passed before, too.
+            let passage = passed[..=from + n].iter().filter(|p| *p == name).count();
+            bench.faults.set(&[failing, &format!("{name}#{passage}=kill")]);
+            shim.client.create(&bundle).expect_err(&when);
+            assert!(shim.daemon.ends_within(SOON) && bench.faults.has_fired(name), "{when}");
+            bench.faults.set(&[]);
+            if resumed_by == "delete" {
+                assert_eq!(bench.delete(&bundle).deleted().exit_status, 137, "{when}");
+                assert!(!bench.run_directory("c1").exists(), "{when}");
+            }
+            bundle.remove();
+            bench.run("c1", 5);
+            bench.check();
+        }
+    }
+    bench.finish();
+}
+
+/// What an undo has done is known to the next one, which begins where it stopped.
+#[test]
+fn an_undo_is_resumed_where_it_stopped() {
+    let Some(bench) = Bench::with_faults() else { return };
+    let (bundle, pid) = orphaned(&bench, "c1");
+    bench.faults.set(&["cgroup.undo=error"]);
+    assert_ne!(bench.delete(&bundle).code, Some(0));
+    assert_eq!(
+        (phase(&bench, "c1", "launcher"), phase(&bench, "c1", "cgroup")),
+        ("undone".into(), "done".into())
+    );
+    // Killed in the middle of it, as often as you like.
+    for _ in 0..3 {
+        eventually_some("gc", || bench.actions("gc").pop()).kill();
+        bench.faults.set(&["cgroup.undo=kill"]);
+        assert_eq!(bench.delete(&bundle).code, None, "it was to be killed");
+        assert!(bench.faults.has_fired("cgroup.undo"));
+        bench.faults.set(&["cgroup.undo=error"]);
+        assert_ne!(bench.delete(&bundle).code, Some(0));
+    }
+    eventually_some("gc", || bench.actions("gc").pop()).kill();
+    bench.faults.set(&["*=trace"]);
+    let deleted = bench.delete(&bundle).deleted();
+    assert_eq!((deleted.pid, deleted.exit_status), (pid, 137));
+    assert!(bench.faults.has_fired("cgroup.undo"));
+    assert!(!bench.faults.has_fired("launcher.undo"), "what was undone is undone again");
+    bench.faults.set(&[]);
+    bundle.remove();
+    bench.finish();
+}
+
+// ---- an undo that is stuck ----
+
+/// The times at which a point was passed, seen from outside.
+fn passages(bench: &Bench, point: &str, many: usize) -> Vec<Instant> {
+    let mut times = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while times.len() < many {
+        assert!(Instant::now() < deadline, "{point} was tried {} times", times.len());
+        let fired = bench.faults.fired().iter().filter(|f| f.name == point).count();
+        times.resize(fired.max(times.len()), Instant::now());
+        thread::sleep(Duration::from_millis(5));
+    }
+    times
+}
+
+/// The pauses are at least so long, in milliseconds, but for what a busy machine makes this test see late.
+#[track_caller]
+fn backs_off(times: &[Instant], least: &[u64], who: &str) {
+    let pauses: Vec<Duration> = times.windows(2).map(|two| two[1] - two[0]).collect();
+    let are_long = pauses.iter().zip(least).all(|(pause, ms)| pause.as_millis() * 5 >= u128::from(ms * 4));
+    assert!(are_long && pauses.len() == least.len(), "{who} does not back off: {pauses:?}");
+}
+
+/// A process that does not die, simulated: what it holds is not touched, and the daemon tries again, less and less
+/// often.
+#[test]
+fn a_daemon_tries_a_blocked_undo_again_with_growing_pauses() {
+    let Some(bench) = Bench::with_faults() else { return };
+    let (shim, bundle, pid) = with(&bench, "c1", &Spec::tiny("hang"));
+    bench.faults.set(&["launcher.undo=error"]);
+    let failure = shim.client.delete("c1").unwrap_err();
+    assert!(failure.message.contains("blocked: cgroup"), "what it holds is not touched: {failure:?}");
+    assert!(!leaves(&bench.namespace, "c1").is_empty());
+    // The first is the Delete's own, the second comes with the next tick.
+    let times = passages(&bench, "launcher.undo", 4);
+    backs_off(&times[1..], &[2000, 4000], "the daemon");
+    shim.client.shutdown("c1");
+    assert!(shim.daemon.is_alive(), "it leaves a record that is blocked");
+    assert_eq!(shim.client.status("c1"), Ok(Status::STOPPED));
+    bench.faults.set(&[]);
+    let process = Proc::find(pid.cast_signed());
+    // Somebody who asks need not wait for the next try.
+    shim.client.delete("c1").unwrap();
+    assert!(process.is_none_or(|p| !p.is_alive()) && leaves(&bench.namespace, "c1").is_empty());
+    shim.client.shutdown("c1");
+    assert!(shim.daemon.ends_within(SOON));
+    bench.delete(&bundle).deleted();
+    bundle.remove();
+    bench.finish();
+}
+
+#[test]
+fn a_detached_gc_tries_a_blocked_undo_again_with_growing_pauses() {
+    let Some(bench) = Bench::with_faults() else { return };
+    let (bundle, pid) = orphaned(&bench, "c1");
+    bench.faults.set(&["cgroup.undo=error"]);
+    assert_ne!(bench.delete(&bundle).code, Some(0));
+    // The first is the `delete`'s own, the second gc's, at once.
+    let times = passages(&bench, "cgroup.undo", 5);
+    backs_off(&times[1..], &[200, 400, 800], "gc");
+    bench.faults.set(&[]);
+    eventually("gc is done", || is_buried(&bench, "c1") && bench.actions("gc").is_empty());
+    assert!(leaves(&bench.namespace, "c1").is_empty());
+    assert_eq!(bench.delete(&bundle).deleted().pid, pid);
+    bundle.remove();
+    bench.finish();
+}
+
+/// A cgroup of version 1 that is frozen: who is in it does not even die of SIGKILL.
+struct Ice(PathBuf);
+
+impl Ice {
+    /// `None`: this host has none, which was said.
+    fn new() -> Option<Self> {
+        let Some(top) =
+            hierarchies().into_iter().find(|h| h.join("cgroup.procs").exists() && h.ends_with("freezer"))
+        else {
+            skip("a process that does not die needs the freezer of cgroup v1");
+            return None;
+        };
+        // Not the bench's: it is there longer than what is looked at.
+        let folder = top.join(format!("ice-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        Some(Self(folder))
+    }
+
+    fn freeze(&self, pid: u32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+        fs::write(self.0.join("freezer.state"), "FROZEN").unwrap();
+        eventually("it is frozen", || {
+            fs::read_to_string(self.0.join("freezer.state")).unwrap().trim() == "FROZEN"
+        });
+    }
+
+    fn melt(&self) {
+        fs::write(self.0.join("freezer.state"), "THAWED").unwrap();
+    }
+}
+
+impl Drop for Ice {
+    fn drop(&mut self) {
+        self.melt();
+        let deadline = Instant::now() + SOON;
+        while fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The real thing: neither RPC Delete nor `delete` claim what is not so, and both are made good when it can be done.
+#[test]
+fn a_process_that_does_not_die_blocks_and_is_waited_for() {
+    let Some(bench) = Bench::with_faults() else { return };
+    let Some(ice) = Ice::new() else { return bench.finish() };
+    let (shim, bundle, pid) = with(&bench, "c1", &Spec::tiny("hang"));
+    shim.client.start("c1").unwrap();
+    let process = Proc::of(pid.cast_signed());
+    ice.freeze(pid);
+    shim.client.kill("c1", 9).unwrap();
+    assert_eq!(shim.client.status("c1"), Ok(Status::RUNNING), "it lives");
+    assert_eq!(shim.client.delete("c1").unwrap_err().code, Some(Code::FAILED_PRECONDITION));
+    // The end that needs no permission: as of a container that containerd has forgotten.
+    bench.faults.set(&["deadline.end=300", "deadline.retry=300"]);
+    let deleted = bench.delete(&bundle);
+    assert!(bench.faults.has_fired("deadline.end"));
+    assert!(deleted.code != Some(0) && deleted.took < BUDGET, "{deleted:?}");
+    assert!(!is_buried(&bench, "c1") && !leaves(&bench.namespace, "c1").is_empty() && process.is_alive());
+    eventually("the daemon tries again", || bench.faults.has_fired("deadline.retry"));
+    ice.melt();
+    eventually("it is done", || is_buried(&bench, "c1"));
+    assert!(!process.is_alive() && leaves(&bench.namespace, "c1").is_empty());
+    bench.faults.set(&[]);
+    eventually("gc has ended", || bench.actions("gc").is_empty());
+    assert_eq!(bench.delete(&bundle).deleted().exit_status, 137);
+    shim.client.shutdown("c1");
+    assert!(shim.daemon.ends_within(SOON));
+    bundle.remove();
+    bench.check();
+
+    // With the daemon dead: `delete` says in time that it is not done, and gc goes on.
+    let (shim, bundle, pid) = with(&bench, "c1", &Spec::tiny("hang"));
+    let process = Proc::of(pid.cast_signed());
+    ice.freeze(pid);
+    shim.daemon.kill();
+    let deleted = bench.delete(&bundle);
+    assert!(deleted.code != Some(0) && deleted.took < Duration::from_millis(4900), "{deleted:?}");
+    assert_eq!((deleted.answer().pid, deleted.answer().exit_status), (pid, 137));
+    assert!(process.is_alive());
+    ice.melt();
+    eventually("gc is done", || is_buried(&bench, "c1") && bench.actions("gc").is_empty());
+    assert!(!process.is_alive());
+    bench.delete(&bundle).deleted();
+    bundle.remove();
+    bench.finish();
+}
+
+/// Some containerds call nothing for the members: what a sandbox's `delete` could not do for them its gc does.
+#[test]
+fn what_a_sandboxs_delete_cannot_finish_for_its_members_goes_on_without_it() {
+    let Some(bench) = Bench::with_faults() else { return };
+    let (shim, sandbox, _) = with(&bench, "pod", &Spec::sandbox().in_pod("pod"));
+    let members = ["c1", "c2"].map(|id| with(&bench, id, &Spec::tiny("hang").in_pod("pod")).1);
+    shim.daemon.kill();
+    bench.faults.set(&["cgroup.undo#1=error"]);
+    let deleted = bench.delete(&sandbox);
+    assert_ne!(deleted.code, Some(0));
+    assert!(deleted.stderr.contains("injected fault at cgroup.undo"), "{}", deleted.stderr);
+    assert!(is_buried(&bench, "c2"), "one that is stuck holds up another one");
+    eventually("gc is done", || ["pod", "c1"].iter().all(|id| is_buried(&bench, id)));
+    eventually("gc has ended", || bench.actions("gc").is_empty());
+    for id in ["pod", "c1", "c2"] {
+        assert_eq!(leaves(&bench.namespace, id), Vec::<&Path>::new(), "{id}");
+    }
+    bench.faults.set(&[]);
+    for bundle in members.into_iter().chain([sandbox]) {
+        bench.delete(&bundle).deleted();
+        bundle.remove();
+    }
+    bench.finish();
+}
+
+// ---- what cannot be understood ----
+
+#[test]
+fn a_member_whose_record_cannot_be_read_affects_no_other() {
+    let Some(bench) = Bench::released() else { return };
+    for (what, garbage) in [("torn", "{\"schema\":1,\"name"), ("newer", "{\"schema\":99}")] {
+        let (shim, sandbox, _) = with(&bench, "pod", &Spec::sandbox().in_pod("pod"));
+        let (_, broken, _) = with(&bench, "c1", &Spec::tiny("hang").in_pod("pod"));
+        let (_, member, pid) = with(&bench, "c2", &Spec::tiny("hang").in_pod("pod"));
+        let (stranger, other, _) = with(&bench, "other", &Spec::tiny("hang"));
+        fs::write(bench.run_directory("c1").join("record.json"), garbage).unwrap();
+        shim.daemon.kill();
+        bench.delete(&sandbox).deleted();
+        for id in ["pod", "c1", "c2"] {
+            assert_eq!(leaves(&bench.namespace, id), Vec::<&Path>::new(), "{what}: {id}");
+        }
+        let kept = if what == "torn" { "record.json.unreadable" } else { "record.json" };
+        let kept = bench.run_directory("c1").join(kept);
+        assert_eq!(fs::read_to_string(&kept).unwrap(), garbage, "{what}");
+        assert_eq!(bench.delete(&member).deleted().pid, pid, "{what}");
+        assert_eq!(stranger.client.status("other"), Ok(Status::CREATED), "{what}");
+        bench.end(&stranger, other);
+        fs::remove_dir_all(bench.folder().join(&bench.namespace)).unwrap();
+        [sandbox, broken, member].into_iter().for_each(Bundle::remove);
+        bench.check();
+    }
+    bench.finish();
+}
+
+// ---- what takes long ----
+
+/// MiB that can be had without driving others out.
+fn available_mib() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap();
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+/// `URUNC_TEST_BIG_GUEST_MIB` is the guest's RAM; 2048 in CI, 16384 to be sure. Beyond 3 GiB it is a Debian guest that
+/// fills it: the tiny one does not get further.
+#[test]
+fn the_memory_of_a_big_guest_is_free_in_time_or_handed_over() {
+    let Some(bench) = Bench::released() else { return };
+    let mib: u64 = env::var("URUNC_TEST_BIG_GUEST_MIB").ok().and_then(|n| n.parse().ok()).unwrap_or(2048);
+    if available_mib() < mib + mib / 4 + 1024 {
+        skip(&format!("a guest with {mib} MiB needs more memory than is free"));
+        return bench.finish();
+    }
+    let (spec, said) = if mib <= 3072 {
+        (Spec::tiny("fill hang"), "tiny: filled ")
+    } else {
+        let guest = cache().join("guest");
+        fs::copy(guest.join("vmlinuz"), bench.image().join("kernel")).unwrap();
+        fs::copy(guest.join("initrd.gz"), bench.image().join("initrd")).unwrap();
+        (Spec::with_initrd("fill sleep 3600"), "guest: filled ")
+    };
+    let spec = spec.memory(mib << 20);
+    for daemon in ["is dead", "is stopped", "serves"] {
+        let bundle = bench.bundle("big", &spec);
+        let shim = bench.start(&bundle);
+        let pid = shim.client.create(&bundle).unwrap();
+        shim.client.start("big").unwrap();
+        let guest = Proc::of(pid.cast_signed());
+        let deadline = Instant::now() + Duration::from_secs(300);
+        let has_filled = || String::from_utf8_lossy(&bundle.output.as_ref().unwrap().so_far()).contains(said);
+        while !has_filled() {
+            assert!(guest.is_alive() && Instant::now() < deadline, "it does not fill its memory");
+            thread::sleep(Duration::from_millis(20));
+        }
+        let resident = resident_mib(pid);
+        assert!(resident > mib * 3 / 4, "only {resident} MiB of {mib} are in use");
+        match daemon {
+            "is dead" => shim.daemon.kill(),
+            "is stopped" => shim.daemon.stop(),
+            _ => {}
+        }
+        let deleted = bench.delete(&bundle);
+        eprintln!(
+            "{resident} MiB, the daemon {daemon}: `delete` took {:?}, {:?}",
+            deleted.took, deleted.code
+        );
+        assert!(deleted.took < Duration::from_millis(4900), "{:?}", deleted.took);
+        assert_eq!((deleted.answer().pid, deleted.answer().exit_status), (pid, 137));
+        match deleted.code {
+            Some(0) => {
+                assert!(!guest.is_alive(), "it said that it was done");
+                assert_eq!(leaves(&bench.namespace, "big"), Vec::<&Path>::new());
+            }
+            _ => {
+                assert!(guest.ends_within(Duration::from_secs(60)), "it was handed over to nobody");
+                eventually("the rest is done", || is_buried(&bench, "big"));
+            }
+        }
+        eventually("gc has ended", || bench.actions("gc").is_empty());
+        if let Ok(text) = fs::read(bench.run_directory("big").join("record.json")) {
+            check_record(&text).unwrap();
+        }
+        if daemon == "serves" {
+            shim.client.shutdown("big");
+        }
+        assert!(shim.daemon.ends_within(SOON));
+        bench.delete(&bundle).deleted();
+        bundle.remove();
+        bench.check();
+    }
+    bench.finish();
+}
+
+/// What a process has in memory.
+fn resident_mib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}

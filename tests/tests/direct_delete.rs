@@ -168,7 +168,7 @@ fn a_stopped_daemon_is_killed_by_its_recorded_identity() {
     shim.daemon.stop();
     let deleted = bench.delete(&bundle);
     assert_eq!((deleted.deleted().pid, deleted.deleted().exit_status), (pid, 137));
-    assert!(deleted.took < BUDGET, "it took {:?}", deleted.took);
+    assert!(deleted.took < Duration::from_secs(4), "it took {:?}", deleted.took);
     assert!(!shim.daemon.is_alive() && !guest.is_alive());
     bundle.remove();
     bench.check();

@@ -379,39 +379,37 @@ fn available_mib() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
-/// `URUNC_TEST_BIG_GUEST_MIB` is the guest's RAM; 2048 in CI, 16384 to be sure. Beyond 3 GiB it is a Debian guest that
-/// fills it: the tiny one does not get further.
+/// `URUNC_TEST_BIG_GUEST_MIB` is the guest's RAM; 2048 in CI, 16384 by hand. Beyond 3 GiB it is a Debian guest that
+/// fills it, for the tiny one does not get further; without KVM that takes minutes.
 #[test]
 fn the_memory_of_a_big_guest_is_free_in_time_or_handed_over() {
     let Some(bench) = Bench::released() else { return };
     let mib: u64 = env::var("URUNC_TEST_BIG_GUEST_MIB").ok().and_then(|n| n.parse().ok()).unwrap_or(2048);
-    if available_mib() < mib + mib / 4 + 1024 {
+    if available_mib() < mib + mib / 8 + 1024 {
         skip(&format!("a guest with {mib} MiB needs more memory than is free"));
         return bench.finish();
     }
-    let (spec, said) = if mib <= 3072 {
-        (Spec::tiny("fill hang"), "tiny: filled ")
+    let spec = if mib <= 3072 {
+        Spec::tiny("fill hang")
     } else {
         let guest = cache().join("guest");
         fs::copy(guest.join("vmlinuz"), bench.image().join("kernel")).unwrap();
         fs::copy(guest.join("initrd.gz"), bench.image().join("initrd")).unwrap();
-        (Spec::with_initrd("fill sleep 3600"), "guest: filled ")
+        Spec::with_initrd("fill sleep 3600")
     };
     let spec = spec.memory(mib << 20);
     for daemon in ["is dead", "is stopped", "serves"] {
-        let bundle = bench.bundle("big", &spec);
+        let bundle = bench.bundle("big", &spec).without_stdio();
         let shim = bench.start(&bundle);
         let pid = shim.client.create(&bundle).unwrap();
         shim.client.start("big").unwrap();
         let guest = Proc::of(pid.cast_signed());
-        let deadline = Instant::now() + Duration::from_secs(300);
-        let has_filled = || String::from_utf8_lossy(&bundle.output.as_ref().unwrap().so_far()).contains(said);
-        while !has_filled() {
-            assert!(guest.is_alive() && Instant::now() < deadline, "it does not fill its memory");
+        let deadline = Instant::now() + Duration::from_secs(60 + mib / 4);
+        while guest.is_alive() && resident_mib(pid) < mib * 9 / 10 {
+            assert!(Instant::now() < deadline, "it has filled {} MiB of {mib}", resident_mib(pid));
             thread::sleep(Duration::from_millis(20));
         }
         let resident = resident_mib(pid);
-        assert!(resident > mib * 3 / 4, "only {resident} MiB of {mib} are in use");
         match daemon {
             "is dead" => shim.daemon.kill(),
             "is stopped" => shim.daemon.stop(),

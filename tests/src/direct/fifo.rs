@@ -104,10 +104,14 @@ impl Reader {
 }
 
 impl Drop for Reader {
-    /// A reader that still waits for its first writer gets one, so that it does not take what is for others.
+    /// A reader that still waits for its first writer gets one, so that it does not take what is for others. A monitor
+    /// that lives, as after a test that failed, keeps it waiting: then it is left alone.
     fn drop(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(2);
         // For both: that never waits. Gone again at once: what is waited for is a writer that came, with or without data.
-        while OpenOptions::new().read(true).write(true).open(&self.path).is_ok() && !lock(&self.read.0).opened
+        while OpenOptions::new().read(true).write(true).open(&self.path).is_ok()
+            && !lock(&self.read.0).opened
+            && Instant::now() < deadline
         {
             thread::sleep(Duration::from_micros(200));
         }

@@ -12,12 +12,15 @@ use leakcheck::{Entry, Kind};
 
 use crate::harness::{Container, Done, Handler, Image, Job, Parent, Pod, SOON};
 
-use super::{choice::Client, stage::Stage};
+use super::{GRACE, choice::Client, stage::Stage};
 
 /// How long one command may take.
 const LIMIT: Duration = Duration::from_secs(20);
-/// How long it is tried again, as a kubelet does without end.
-const RETRY: Duration = Duration::from_secs(30);
+/// How long it is tried again, as a kubelet does without end: containerd 1.6 that was killed between `start` and Create
+/// takes the daemon for a task that it cannot name, and blocks the id until the daemon leaves, which it does after 60 s.
+const RETRY: Duration = GRACE;
+/// How long a name may be tried to be used again.
+const USE: Duration = Duration::from_secs(15);
 /// How long what is ending may take: containerd's `delete` takes 5 s at most.
 const SETTLE: Duration = Duration::from_secs(6);
 /// When the clean-up is tried once more: a client that was killed may have been heard by containerd after all.
@@ -37,19 +40,23 @@ pub fn revive(stage: &Stage) {
     }
 }
 
-/// Takes down whatever there is of a life, and tries again until there is nothing; else says what stays.
-pub fn take_down(stage: &Stage, client: Client, name: &str) -> Result<(), String> {
-    let deadline = Instant::now() + RETRY;
+/// Takes down whatever there is of a life, and tries again until there is nothing; how long that took, or what stays.
+pub fn take_down(stage: &Stage, client: Client, name: &str) -> Result<Duration, String> {
+    let began = Instant::now();
     loop {
-        let left = match client {
-            Client::Ctr => forget(stage, name),
-            Client::Pod => remove_pods(stage),
-        };
-        match left {
-            None => return Ok(()),
-            Some(left) if Instant::now() >= deadline => return Err(left),
+        match try_take_down(stage, client, name) {
+            None => return Ok(began.elapsed()),
+            Some(left) if began.elapsed() >= RETRY => return Err(left),
             Some(_) => thread::sleep(Duration::from_millis(200)),
         }
+    }
+}
+
+/// The same, once; what stays.
+fn try_take_down(stage: &Stage, client: Client, name: &str) -> Option<String> {
+    match client {
+        Client::Ctr => forget(stage, name),
+        Client::Pod => remove_pods(stage),
     }
 }
 
@@ -101,7 +108,7 @@ pub fn settle(stage: &Stage, client: Client, name: &str, known: &Known) -> Vec<E
             return left;
         }
         if began.elapsed() >= again {
-            take_down(stage, client, name).ok();
+            try_take_down(stage, client, name);
             again += AGAIN;
         }
         thread::sleep(Duration::from_millis(30));
@@ -130,7 +137,7 @@ pub fn look(stage: &Stage, known: &Known) -> Vec<Entry> {
 
 /// The same name can be made, runs, and can be removed; else why not.
 pub fn use_again(stage: &Stage, client: Client, name: &str) -> Result<(), String> {
-    let deadline = Instant::now() + RETRY / 2;
+    let deadline = Instant::now() + USE;
     loop {
         let used = match client {
             Client::Ctr => use_by_ctr(stage, name),

@@ -17,6 +17,9 @@ use super::{
 /// How long a containerd may hold a network namespace that it has made for nobody.
 const HALF_MADE: Duration = Duration::from_secs(3);
 
+/// A take-down that took longer is told.
+const BLOCKED: Duration = Duration::from_secs(15);
+
 /// What came of a cycle.
 #[derive(Debug)]
 pub struct Outcome {
@@ -51,7 +54,13 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
     }
     let first = aftermath::settle(stage, client, &name, known);
     let (mut left, mut late) = judge(first.clone());
-    let usable = taken_down.and_then(|()| aftermath::use_again(stage, client, &name));
+    if let Ok(time) = taken_down
+        && time > BLOCKED
+    {
+        let detail = format!("the name was blocked for {} s", time.as_secs());
+        late.push(Entry { kind: Kind::File, name: name.clone(), detail });
+    }
+    let usable = taken_down.and_then(|_| aftermath::use_again(stage, client, &name));
     if usable.is_ok() {
         // The second life may leave something too. What it took away of the first one's is told all the same: else the
         // next one's sweep would hide whatever `delete` does not do.

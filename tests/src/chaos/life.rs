@@ -79,6 +79,10 @@ impl Life<'_> {
                 if listed.lines().find(is_it).is_some_and(|line| line.contains("STOPPED")) {
                     return Some(());
                 }
+                // Who was killed may have taken the task with it.
+                if life.strike.fell().is_some() {
+                    return None;
+                }
                 // A guest that does not boot yet hears nothing.
                 if began.elapsed() > GRACE {
                     life.call(ctr(life, &["task", "kill", "-s", "SIGKILL", name]));

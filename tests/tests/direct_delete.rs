@@ -20,37 +20,18 @@ use urunc_tests::direct::{
 /// More than `delete` takes: containerd gives it 5 s.
 const BUDGET: Duration = Duration::from_millis(4700);
 
-/// A container that is Created, and its shim.
-fn created(bench: &Bench, id: &str) -> (Shim, Bundle, u32) {
-    with(bench, id, &Spec::tiny("hang"))
-}
-
-fn with(bench: &Bench, id: &str, spec: &Spec) -> (Shim, Bundle, u32) {
-    let bundle = bench.bundle(id, spec).without_stdio();
-    let shim = bench.start(&bundle);
-    let pid = shim.client.create(&bundle).unwrap();
-    (shim, bundle, pid)
-}
-
-/// A container whose daemon was killed.
-fn orphaned(bench: &Bench, id: &str) -> (Bundle, u32) {
-    let (shim, bundle, pid) = created(bench, id);
-    shim.daemon.kill();
-    (bundle, pid)
-}
-
 #[test]
 fn an_orphan_is_cleaned_up_and_its_end_is_told() {
     let Some(bench) = Bench::released() else { return };
     // Created only: killed by the clean-up.
-    let (bundle, pid) = orphaned(&bench, "c1");
+    let (bundle, pid) = bench.orphaned("c1");
     let deleted = bench.delete(&bundle);
     assert_eq!((deleted.deleted().pid, deleted.deleted().exit_status), (pid, 137));
     assert_eq!(deleted.stderr, "", "what is in order needs no words");
     bundle.remove();
     bench.check();
     // Running.
-    let (shim, bundle, pid) = created(&bench, "c1");
+    let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
     shim.client.start("c1").unwrap();
     shim.daemon.kill();
     let deleted = bench.delete(&bundle).deleted();
@@ -58,7 +39,7 @@ fn an_orphan_is_cleaned_up_and_its_end_is_told() {
     bundle.remove();
     bench.check();
     // Stopped: its own exit, and when that was.
-    let (shim, bundle, pid) = with(&bench, "c1", &Spec::tiny("exit=5"));
+    let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("exit=5"));
     shim.client.start("c1").unwrap();
     let answer = shim.client.send_wait("c1").wait().unwrap();
     eventually("the exit is recorded", || !bench.record("c1").unwrap()["exit"].is_null());
@@ -72,8 +53,8 @@ fn an_orphan_is_cleaned_up_and_its_end_is_told() {
 #[test]
 fn a_daemon_that_lives_is_asked_to_end_the_container() {
     let Some(bench) = Bench::released() else { return };
-    let (shim, bundle, pid) = created(&bench, "c1");
-    let (_, other, _) = with(&bench, "c2", &Spec::tiny("hang").in_pod("c1"));
+    let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
+    let (_, other, _) = bench.created("c2", &Spec::tiny("hang").in_pod("c1"));
     shim.client.start("c1").unwrap();
     let guest = Proc::of(pid.cast_signed());
     let deleted = bench.delete(&bundle);
@@ -121,7 +102,7 @@ fn deletes_at_once_agree() {
     let Some(bench) = Bench::released() else { return };
     for round in 0..12 {
         for situation in ["orphaned", "owned", "stopped"] {
-            let (shim, bundle, pid) = created(&bench, "c1");
+            let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
             match situation {
                 "orphaned" => shim.daemon.kill(),
                 "owned" => {}
@@ -162,7 +143,7 @@ fn deletes_at_once_agree() {
 #[test]
 fn a_stopped_daemon_is_killed_by_its_recorded_identity() {
     let Some(bench) = Bench::released() else { return };
-    let (shim, bundle, pid) = created(&bench, "c1");
+    let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
     shim.client.start("c1").unwrap();
     let guest = Proc::of(pid.cast_signed());
     shim.daemon.stop();
@@ -174,7 +155,7 @@ fn a_stopped_daemon_is_killed_by_its_recorded_identity() {
     bench.check();
 
     // An identity that is no longer the daemon's: nobody is killed for it, and `delete` says that it is not done.
-    let (shim, bundle, _) = created(&bench, "c1");
+    let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
     shim.daemon.stop();
     bench.edit_pod_file("c1", |pod| pod["daemon"]["pid"] = bench.canary_pid().into());
     let deleted = bench.delete(&bundle);
@@ -196,8 +177,8 @@ fn a_stopped_daemon_is_killed_by_its_recorded_identity() {
 #[test]
 fn a_stopped_daemon_of_other_containers_is_left_alone() {
     let Some(bench) = Bench::released() else { return };
-    let (shim, sandbox, _) = with(&bench, "pod", &Spec::tiny("hang").in_pod("pod"));
-    let (_, member, _) = with(&bench, "c1", &Spec::tiny("hang").in_pod("pod"));
+    let (shim, sandbox, _) = bench.created("pod", &Spec::tiny("hang").in_pod("pod"));
+    let (_, member, _) = bench.created("c1", &Spec::tiny("hang").in_pod("pod"));
     shim.client.start("pod").unwrap();
     shim.daemon.stop();
     let deleted = bench.delete(&member);
@@ -223,9 +204,9 @@ fn a_stopped_daemon_of_other_containers_is_left_alone() {
 #[test]
 fn the_sandbox_of_a_dead_daemon_takes_its_members_with_it() {
     let Some(bench) = Bench::released() else { return };
-    let (shim, sandbox, _) = with(&bench, "pod", &Spec::tiny("hang").in_pod("pod"));
-    let members: Vec<_> = ["c1", "c2"].map(|id| with(&bench, id, &Spec::tiny("hang").in_pod("pod"))).into();
-    let (_, stranger, _) = created(&bench, "other");
+    let (shim, sandbox, _) = bench.created("pod", &Spec::tiny("hang").in_pod("pod"));
+    let members: Vec<_> = ["c1", "c2"].map(|id| bench.created(id, &Spec::tiny("hang").in_pod("pod"))).into();
+    let (_, stranger, _) = bench.created("other", &Spec::tiny("hang"));
     shim.daemon.kill();
     bench.delete(&sandbox).deleted();
     for (_, member, pid) in members {
@@ -256,7 +237,7 @@ fn the_working_directory_tells_which_container_is_meant() {
     bench.check();
 
     // A late `delete` of an older container of the same id: its bundle is another one, at whatever path.
-    let (shim, bundle, _) = created(&bench, "c1");
+    let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
     shim.client.start("c1").unwrap();
     let older = bench.scratch().join("older");
     fs::create_dir(&older).unwrap();
@@ -285,7 +266,7 @@ fn the_working_directory_tells_which_container_is_meant() {
 #[test]
 fn a_record_of_another_boot_loses_its_files_only() {
     let Some(bench) = Bench::released() else { return };
-    let (bundle, _) = orphaned(&bench, "c1");
+    let (bundle, _) = bench.orphaned("c1");
     let record = bench.record("c1").unwrap();
     bench.delete(&bundle).deleted();
     // The same numbers mean other processes now.
@@ -319,7 +300,7 @@ fn start_time(pid: i32) -> u64 {
 #[test]
 fn a_record_of_a_newer_schema_is_kept_and_its_processes_are_ended() {
     let Some(bench) = Bench::released() else { return };
-    let (bundle, _) = orphaned(&bench, "c1");
+    let (bundle, _) = bench.orphaned("c1");
     let survivor = Survivor::new(&bench, "c1");
     bench.edit_record("c1", |record| {
         record["schema"] = 99.into();
@@ -336,7 +317,7 @@ fn a_record_of_a_newer_schema_is_kept_and_its_processes_are_ended() {
     assert_eq!(fs::read(&path).unwrap(), before, "it is kept as it was");
     // A Create of the same id sets it aside.
     bundle.remove();
-    let (shim, bundle, _) = created(&bench, "c1");
+    let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
     let aside = bench.run_directory("c1").join("record.json.unreadable");
     assert_eq!(fs::read(&aside).unwrap(), before);
     bench.end(&shim, bundle);
@@ -361,7 +342,7 @@ fn a_record_that_cannot_be_read_is_set_aside_and_its_processes_are_ended() {
     // Torn, emptied, of another program; and with one bit flipped: then it names another process.
     let garbage = ["", "{", "[]", "{\"schema\": 1}", "\u{0}\u{0}\u{0}\u{0}"];
     for garbage in garbage.map(Some).into_iter().chain([None]) {
-        let (bundle, _) = orphaned(&bench, "c1");
+        let (bundle, _) = bench.orphaned("c1");
         let survivor = Survivor::new(&bench, "c1");
         let directory = bench.run_directory("c1");
         let whole = fs::read_to_string(directory.join("record.json")).unwrap();
@@ -415,7 +396,7 @@ fn a_record_that_names_a_process_that_cannot_be_ours_signals_nobody() {
         // The canary's number with another start time: the number was used again.
         let process = json!({"boot_id": boot, "pid": pid, "start_time": 4711});
         for verb in ["delete", "create"] {
-            let (bundle, _) = orphaned(&bench, "c1");
+            let (bundle, _) = bench.orphaned("c1");
             let survivor = Survivor::new(&bench, "c1");
             bench.edit_record("c1", |record| record["process"] = process.clone());
             if verb == "delete" {
@@ -432,7 +413,7 @@ fn a_record_that_names_a_process_that_cannot_be_ours_signals_nobody() {
         }
     }
     // Its own number, start time and all.
-    let (bundle, _) = orphaned(&bench, "c1");
+    let (bundle, _) = bench.orphaned("c1");
     let delete = bench.command("delete", "c1", &bundle.path);
     let record = bench.run_directory("c1").join("record.json");
     let own = r#"
@@ -454,7 +435,7 @@ fn a_record_that_names_a_process_that_cannot_be_ours_signals_nobody() {
 #[test]
 fn a_delete_that_was_killed_at_any_point_is_made_up_for_by_the_next_one() {
     let Some(bench) = Bench::with_faults() else { return };
-    let (bundle, _) = orphaned(&bench, "dry");
+    let (bundle, _) = bench.orphaned("dry");
     bench.faults.set(&["*=trace"]);
     bench.delete(&bundle).deleted();
     let passed: Vec<String> = bench.faults.fired().into_iter().map(|f| f.name).collect();
@@ -466,7 +447,7 @@ fn a_delete_that_was_killed_at_any_point_is_made_up_for_by_the_next_one() {
     );
     for (n, point) in passed.iter().enumerate() {
         let passage = passed[..=n].iter().filter(|p| *p == point).count();
-        let (bundle, pid) = orphaned(&bench, "c1");
+        let (bundle, pid) = bench.orphaned("c1");
         let survivor = Survivor::new(&bench, "c1");
         bench.faults.set(&[&format!("{point}#{passage}=kill")]);
         let killed = bench.delete(&bundle);
@@ -487,7 +468,7 @@ fn a_delete_that_was_killed_at_any_point_is_made_up_for_by_the_next_one() {
 #[test]
 fn what_delete_cannot_finish_goes_on_without_it() {
     let Some(bench) = Bench::with_faults() else { return };
-    let (bundle, pid) = orphaned(&bench, "c1");
+    let (bundle, pid) = bench.orphaned("c1");
     bench.faults.set(&["cgroup.undo=error"]);
     let deleted = bench.delete(&bundle);
     assert_ne!(deleted.code, Some(0));
@@ -512,7 +493,7 @@ fn what_delete_cannot_finish_goes_on_without_it() {
 #[test]
 fn a_delete_that_hangs_answers_in_time_and_goes_on_without_it() {
     let Some(bench) = Bench::with_faults() else { return };
-    let (bundle, pid) = orphaned(&bench, "c1");
+    let (bundle, pid) = bench.orphaned("c1");
     bench.faults.set(&["cgroup.undo=delay:6000"]);
     let began = Instant::now();
     let both = [bench.run_delete(&bundle), bench.run_delete(&bundle)].map(|ran| ran.wait());
@@ -532,7 +513,7 @@ fn a_delete_that_hangs_answers_in_time_and_goes_on_without_it() {
 #[test]
 fn a_daemon_tries_again_what_it_could_not_undo() {
     let Some(bench) = Bench::with_faults() else { return };
-    let (shim, bundle, _) = created(&bench, "c1");
+    let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
     bench.faults.set(&["cgroup.undo=error"]);
     let failure = shim.client.delete("c1").unwrap_err();
     assert!(failure.message.contains("injected fault at cgroup.undo"), "{failure:?}");
@@ -566,20 +547,20 @@ fn a_daemon_tries_again_what_it_could_not_undo() {
 #[test]
 fn a_sweep_leaves_tombstones_for_the_deletes_that_come() {
     let Some(bench) = Bench::released() else { return };
-    let (killed, pid) = orphaned(&bench, "killed");
-    let (shim, stopped, _) = with(&bench, "stopped", &Spec::tiny("exit=9"));
+    let (killed, pid) = bench.orphaned("killed");
+    let (shim, stopped, _) = bench.created("stopped", &Spec::tiny("exit=9"));
     shim.client.start("stopped").unwrap();
     assert_eq!(shim.client.wait("stopped"), Ok(9));
     eventually("the exit is recorded", || !bench.record("stopped").unwrap()["exit"].is_null());
     shim.daemon.kill();
     // One whose bundle is gone: nobody will ask.
-    let (gone, _) = orphaned(&bench, "gone");
+    let (gone, _) = bench.orphaned("gone");
     gone.remove();
     // Records that nobody understands, and one of a daemon that lives.
     fs::create_dir_all(bench.run_directory("empty")).unwrap();
-    let (living, kept, kept_pid) = created(&bench, "kept");
+    let (living, kept, kept_pid) = bench.created("kept", &Spec::tiny("hang"));
 
-    let (shim, bundle, _) = created(&bench, "sweeper");
+    let (shim, bundle, _) = bench.created("sweeper", &Spec::tiny("hang"));
     eventually("the sweep", || {
         let buried = |id| bench.record(id).is_some_and(|r| r["tombstone"] == true);
         buried("killed") && buried("stopped") && !bench.run_directory("gone").exists()
@@ -608,14 +589,14 @@ fn a_sweep_leaves_tombstones_for_the_deletes_that_come() {
 fn a_sweep_does_not_touch_what_it_does_not_understand_while_a_daemon_lives() {
     let Some(bench) = Bench::released() else { return };
     // A newer version of us has a container that runs, and then an older one creates something.
-    let (newer, bundle, pid) = created(&bench, "newer");
+    let (newer, bundle, pid) = bench.created("newer", &Spec::tiny("hang"));
     newer.client.start("newer").unwrap();
     bench.edit_record("newer", |record| record["schema"] = 99.into());
-    let (torn, other, torn_pid) = created(&bench, "torn");
+    let (torn, other, torn_pid) = bench.created("torn", &Spec::tiny("hang"));
     fs::write(bench.run_directory("torn").join("record.json"), "{").unwrap();
     // A third one sweeps, and does what it can: the tombstone of this one tells when it is done.
-    let (swept, _) = orphaned(&bench, "zz-last");
-    let (shim, sweeper, _) = created(&bench, "sweeper");
+    let (swept, _) = bench.orphaned("zz-last");
+    let (shim, sweeper, _) = bench.created("sweeper", &Spec::tiny("hang"));
     eventually("the sweep", || bench.record("zz-last").is_some_and(|r| r["tombstone"] == true));
     assert!(
         Proc::find(pid.cast_signed()).is_some_and(|p| p.is_alive()),
@@ -640,7 +621,7 @@ fn a_sweep_does_not_touch_what_it_does_not_understand_while_a_daemon_lives() {
 #[test]
 fn a_create_of_an_id_that_another_daemon_holds_is_refused() {
     let Some(bench) = Bench::released() else { return };
-    let (shim, bundle, _) = created(&bench, "c1");
+    let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
     // By mistake of somebody: the same id in another pod.
     let other = bench.bundle("c2", &Spec::tiny("hang")).without_stdio();
     let second = bench.start(&other);
@@ -667,7 +648,7 @@ fn a_create_of_an_id_that_another_daemon_holds_is_refused() {
 fn a_delete_ends_in_time_whatever_holds_it() {
     let Some(bench) = Bench::with_faults() else { return };
     // Somebody holds the record lock.
-    let (bundle, _) = orphaned(&bench, "c1");
+    let (bundle, _) = bench.orphaned("c1");
     let lock = fs::File::open(bench.run_directory("c1").join("lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let began = Instant::now();
@@ -686,8 +667,8 @@ fn a_daemon_that_is_just_dying_is_waited_for() {
     let Some(bench) = Bench::released() else { return };
     // As containerd does it: `delete` of every container, at once, as soon as the connection breaks.
     for round in 0..15 {
-        let (shim, sandbox, _) = with(&bench, "pod", &Spec::tiny("hang").in_pod("pod"));
-        let (_, member, _) = with(&bench, "c1", &Spec::tiny("hang").in_pod("pod"));
+        let (shim, sandbox, _) = bench.created("pod", &Spec::tiny("hang").in_pod("pod"));
+        let (_, member, _) = bench.created("c1", &Spec::tiny("hang").in_pod("pod"));
         shim.client.start("pod").unwrap();
         shim.daemon.signal(Signal::KILL);
         let runs = [bench.run_delete(&member), bench.run_delete(&sandbox)];
@@ -700,8 +681,8 @@ fn a_daemon_that_is_just_dying_is_waited_for() {
     }
     // One that takes its time: its memory is freed before its files, on a busy machine a long while before. Its owner
     // lock is held here in its place.
-    let (shim, sandbox, _) = with(&bench, "pod", &Spec::tiny("hang").in_pod("pod"));
-    let (_, member, _) = with(&bench, "c1", &Spec::tiny("hang").in_pod("pod"));
+    let (shim, sandbox, _) = bench.created("pod", &Spec::tiny("hang").in_pod("pod"));
+    let (_, member, _) = bench.created("c1", &Spec::tiny("hang").in_pod("pod"));
     let owner = bench.record("c1").unwrap()["owner"].as_str().unwrap().to_owned();
     shim.daemon.kill();
     let lock = fs::File::open(bench.folder().join(".owners").join(owner)).unwrap();

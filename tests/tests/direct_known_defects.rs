@@ -24,15 +24,8 @@ use containerd_shim_protos::{
     ttrpc::Code,
 };
 use urunc_tests::direct::{
-    Bench, Bundle, Client, PodNetwork, Proc, SOON, Shim, Spec, Stranger, TASK, dry_run, eventually, leaves,
+    Bench, Bundle, Client, PodNetwork, Proc, SOON, Spec, Stranger, TASK, dry_run, eventually, leaves,
 };
-
-fn with(bench: &Bench, id: &str, spec: &Spec) -> (Shim, Bundle, u32) {
-    let bundle = bench.bundle(id, spec).without_stdio();
-    let shim = bench.start(&bundle);
-    let pid = shim.client.create(&bundle).unwrap();
-    (shim, bundle, pid)
-}
 
 fn in_network(network: &PodNetwork) -> Spec {
     Spec::tiny("hang").join_network(&network.path())
@@ -42,7 +35,7 @@ fn in_network(network: &PodNetwork) -> Spec {
 #[track_caller]
 fn serves_a_guest(bench: &Bench, network: &PodNetwork, after: &str) {
     let before = network.state();
-    let (shim, bundle, _) = with(bench, "next", &in_network(network));
+    let (shim, bundle, _) = bench.created("next", &in_network(network));
     shim.client.start("next").unwrap();
     let tap = format!("tap{}", bench.record("next").unwrap()["txid"].as_str().unwrap());
     assert!(
@@ -61,7 +54,7 @@ fn urunc_408_a_monitor_that_is_already_dead_leaves_no_network() {
     let network = bench.pod_network();
     let before = network.state();
     for cleaned_up_by in ["kill and delete", "delete alone", "the action", "the next create"] {
-        let (shim, bundle, pid) = with(&bench, "c1", &in_network(&network));
+        let (shim, bundle, pid) = bench.created("c1", &in_network(&network));
         shim.client.start("c1").unwrap();
         assert_ne!(network.state(), before);
         Proc::of(pid.cast_signed()).kill();
@@ -84,7 +77,7 @@ fn urunc_408_a_monitor_that_is_already_dead_leaves_no_network() {
             bundle.remove();
         } else {
             bundle.remove();
-            let (shim, bundle, _) = with(&bench, "c1", &in_network(&network));
+            let (shim, bundle, _) = bench.created("c1", &in_network(&network));
             bench.end(&shim, bundle);
         }
         serves_a_guest(&bench, &network, cleaned_up_by);
@@ -223,7 +216,7 @@ fn urunc_899_a_pid_that_is_used_again_is_a_strangers() {
     for verb in ["kill and delete", "the action", "the next create", "the sweep"] {
         let network = bench.pod_network();
         let before = network.state();
-        let (shim, bundle, pid) = with(&bench, "c1", &in_network(&network));
+        let (shim, bundle, pid) = bench.created("c1", &in_network(&network));
         shim.client.start("c1").unwrap();
         if verb == "kill and delete" {
             Proc::of(pid.cast_signed()).kill();
@@ -358,7 +351,7 @@ fn containerd_6860_a_shim_without_a_task_says_so_and_can_be_reaped() {
 fn containerd_7496_a_delete_whose_caller_is_gone_is_finished() {
     let Some(bench) = Bench::with_faults() else { return };
     for (id, second) in [("c1", "waits"), ("c2", "comes late"), ("c3", "never comes")] {
-        let (shim, bundle, _) = with(&bench, id, &Spec::tiny("hang"));
+        let (shim, bundle, _) = bench.created(id, &Spec::tiny("hang"));
         shim.client.start(id).unwrap();
         shim.client.kill(id, 9).unwrap();
         assert_eq!(shim.client.wait(id), Ok(137));

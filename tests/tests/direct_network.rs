@@ -30,9 +30,7 @@ fn tap(bench: &Bench, id: &str) -> String {
 }
 
 fn created(bench: &Bench, id: &str, spec: &Spec) -> (Shim, Bundle) {
-    let bundle = bench.bundle(id, spec).without_stdio();
-    let shim = bench.start(&bundle);
-    shim.client.create(&bundle).unwrap();
+    let (shim, bundle, _) = bench.created(id, spec);
     (shim, bundle)
 }
 

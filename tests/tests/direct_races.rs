@@ -13,23 +13,12 @@ use containerd_shim_protos::{
     ttrpc::Code,
 };
 use rustix::process::Signal;
-use urunc_tests::direct::{Bench, Bundle, Exited, Pending, Proc, Ran, SOON, Shim, Spec, eventually, leaves};
+use urunc_tests::direct::{
+    Bench, Bundle, Exited, Pending, Proc, Ran, Random, SOON, Shim, Spec, eventually, leaves,
+};
 
 /// What `delete` may take of the 5 s that containerd gives it.
 const BUDGET: Duration = Duration::from_secs(4);
-
-/// A small generator of numbers: the moments are random, but a failure names its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        // xorshift64
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 /// A bundle of the pod `pod`, with what a daemon refuses at the door: its Create answers at once, and leaves nothing.
 fn refused(bench: &Bench, id: &str) -> Bundle {

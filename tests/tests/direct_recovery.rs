@@ -20,20 +20,6 @@ use urunc_tests::direct::{
 /// What `delete` may take of the 5 s that containerd gives it, where it has to give up.
 const BUDGET: Duration = Duration::from_millis(4700);
 
-fn with(bench: &Bench, id: &str, spec: &Spec) -> (Shim, Bundle, u32) {
-    let bundle = bench.bundle(id, spec).without_stdio();
-    let shim = bench.start(&bundle);
-    let pid = shim.client.create(&bundle).unwrap();
-    (shim, bundle, pid)
-}
-
-/// A container whose daemon was killed.
-fn orphaned(bench: &Bench, id: &str) -> (Bundle, u32) {
-    let (shim, bundle, pid) = with(bench, id, &Spec::tiny("hang"));
-    shim.daemon.kill();
-    (bundle, pid)
-}
-
 fn is_buried(bench: &Bench, id: &str) -> bool {
     bench.record(id).is_none_or(|record| record["tombstone"] == true)
 }
@@ -52,7 +38,7 @@ fn phase(bench: &Bench, id: &str, step: &str) -> String {
 fn an_orphan_is_cleaned_up_though_its_bundle_is_gone() {
     let Some(bench) = Bench::released() else { return };
     // The working directory of `delete` vanishes under it: it still is that of its container.
-    let (bundle, _) = orphaned(&bench, "c1");
+    let (bundle, _) = bench.orphaned("c1");
     let delete = bench.command("delete", "c1", &bundle.path);
     let mut script = Command::new("sh");
     script
@@ -67,7 +53,7 @@ fn an_orphan_is_cleaned_up_though_its_bundle_is_gone() {
     bench.check();
 
     // It is gone before `delete` comes, which is therefore executed elsewhere: what it means cannot be known.
-    let (bundle, _) = orphaned(&bench, "c1");
+    let (bundle, _) = bench.orphaned("c1");
     let path = bundle.path.clone();
     bundle.remove();
     let late = bench.command("delete", "c1", &path).current_dir("/").output().unwrap();
@@ -76,7 +62,7 @@ fn an_orphan_is_cleaned_up_though_its_bundle_is_gone() {
     // The next container of the same id sees to it, or any other one of the same containerd.
     bench.run("c1", 3);
     bench.check();
-    let (bundle, _) = orphaned(&bench, "c1");
+    let (bundle, _) = bench.orphaned("c1");
     bundle.remove();
     bench.run("c2", 4);
     eventually("what was swept waits for nobody", || !bench.run_directory("c1").exists());
@@ -133,7 +119,7 @@ fn a_rollback_that_was_killed_is_resumed() {
 #[test]
 fn an_undo_is_resumed_where_it_stopped() {
     let Some(bench) = Bench::with_faults() else { return };
-    let (bundle, pid) = orphaned(&bench, "c1");
+    let (bundle, pid) = bench.orphaned("c1");
     bench.faults.set(&["cgroup.undo=error"]);
     assert_ne!(bench.delete(&bundle).code, Some(0));
     assert_eq!(
@@ -188,7 +174,7 @@ fn backs_off(times: &[Instant], least: &[u64], who: &str) {
 #[test]
 fn a_daemon_tries_a_blocked_undo_again_with_growing_pauses() {
     let Some(bench) = Bench::with_faults() else { return };
-    let (shim, bundle, pid) = with(&bench, "c1", &Spec::tiny("hang"));
+    let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
     bench.faults.set(&["launcher.undo=error"]);
     let failure = shim.client.delete("c1").unwrap_err();
     assert!(failure.message.contains("blocked: cgroup"), "what it holds is not touched: {failure:?}");
@@ -214,7 +200,7 @@ fn a_daemon_tries_a_blocked_undo_again_with_growing_pauses() {
 #[test]
 fn a_detached_gc_tries_a_blocked_undo_again_with_growing_pauses() {
     let Some(bench) = Bench::with_faults() else { return };
-    let (bundle, pid) = orphaned(&bench, "c1");
+    let (bundle, pid) = bench.orphaned("c1");
     bench.faults.set(&["cgroup.undo=error"]);
     assert_ne!(bench.delete(&bundle).code, Some(0));
     // The first is the `delete`'s own, the second gc's, at once.
@@ -274,7 +260,7 @@ impl Drop for Ice {
 fn a_process_that_does_not_die_blocks_and_is_waited_for() {
     let Some(bench) = Bench::with_faults() else { return };
     let Some(ice) = Ice::new() else { return bench.finish() };
-    let (shim, bundle, pid) = with(&bench, "c1", &Spec::tiny("hang"));
+    let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
     shim.client.start("c1").unwrap();
     let process = Proc::of(pid.cast_signed());
     ice.freeze(pid);
@@ -300,7 +286,7 @@ fn a_process_that_does_not_die_blocks_and_is_waited_for() {
     bench.check();
 
     // With the daemon dead: `delete` says in time that it is not done, and gc goes on.
-    let (shim, bundle, pid) = with(&bench, "c1", &Spec::tiny("hang"));
+    let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
     let process = Proc::of(pid.cast_signed());
     ice.freeze(pid);
     shim.daemon.kill();
@@ -320,8 +306,8 @@ fn a_process_that_does_not_die_blocks_and_is_waited_for() {
 #[test]
 fn what_a_sandboxs_delete_cannot_finish_for_its_members_goes_on_without_it() {
     let Some(bench) = Bench::with_faults() else { return };
-    let (shim, sandbox, _) = with(&bench, "pod", &Spec::sandbox().in_pod("pod"));
-    let members = ["c1", "c2"].map(|id| with(&bench, id, &Spec::tiny("hang").in_pod("pod")).1);
+    let (shim, sandbox, _) = bench.created("pod", &Spec::sandbox().in_pod("pod"));
+    let members = ["c1", "c2"].map(|id| bench.created(id, &Spec::tiny("hang").in_pod("pod")).1);
     shim.daemon.kill();
     bench.faults.set(&["cgroup.undo#1=error"]);
     let deleted = bench.delete(&sandbox);
@@ -347,10 +333,10 @@ fn what_a_sandboxs_delete_cannot_finish_for_its_members_goes_on_without_it() {
 fn a_member_whose_record_cannot_be_read_affects_no_other() {
     let Some(bench) = Bench::released() else { return };
     for (what, garbage) in [("torn", "{\"schema\":1,\"name"), ("newer", "{\"schema\":99}")] {
-        let (shim, sandbox, _) = with(&bench, "pod", &Spec::sandbox().in_pod("pod"));
-        let (_, broken, _) = with(&bench, "c1", &Spec::tiny("hang").in_pod("pod"));
-        let (_, member, pid) = with(&bench, "c2", &Spec::tiny("hang").in_pod("pod"));
-        let (stranger, other, _) = with(&bench, "other", &Spec::tiny("hang"));
+        let (shim, sandbox, _) = bench.created("pod", &Spec::sandbox().in_pod("pod"));
+        let (_, broken, _) = bench.created("c1", &Spec::tiny("hang").in_pod("pod"));
+        let (_, member, pid) = bench.created("c2", &Spec::tiny("hang").in_pod("pod"));
+        let (stranger, other, _) = bench.created("other", &Spec::tiny("hang"));
         fs::write(bench.run_directory("c1").join("record.json"), garbage).unwrap();
         shim.daemon.kill();
         bench.delete(&sandbox).deleted();

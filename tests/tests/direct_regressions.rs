@@ -26,8 +26,8 @@ use std::{
 use containerd_shim_protos::{api::Status, ttrpc::Code};
 use serde_json::Value;
 use urunc_tests::direct::{
-    Bench, Bundle, Client, Proc, SOON, Shim, Spec, check_record, dry_run, eventually, eventually_some,
-    leaves, unseal,
+    Bench, Bundle, Client, Proc, Random, SOON, Shim, Spec, check_record, dry_run, eventually,
+    eventually_some, leaves, unseal,
 };
 
 fn json(bench: &Bench, id: &str, name: &str) -> Option<Value> {
@@ -508,19 +508,6 @@ fn a_launcher_that_hangs_is_given_up() {
 }
 
 // ---- #598 ----
-
-/// A small generator of numbers: the moments are random, but a failure names its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        // xorshift64
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 /// Reads every record again and again while others write them.
 fn keep_reading(folder: &Path) -> (Arc<AtomicBool>, thread::JoinHandle<usize>) {

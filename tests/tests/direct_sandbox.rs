@@ -10,9 +10,7 @@ use serde_json::json;
 use urunc_tests::direct::{Bench, Bundle, Client, Proc, SOON, Shim, Spec, dry_run, eventually};
 
 fn running(bench: &Bench, id: &str, spec: &Spec) -> (Shim, Bundle, u32) {
-    let bundle = bench.bundle(id, spec).without_stdio();
-    let shim = bench.start(&bundle);
-    let pid = shim.client.create(&bundle).unwrap();
+    let (shim, bundle, pid) = bench.created(id, spec);
     shim.client.start(id).unwrap();
     (shim, bundle, pid)
 }

@@ -29,10 +29,7 @@ use urunc_tests::direct::{Bench, Bundle, Client, Event, Failure, Mode, Proc, SOO
 
 /// A shim with one container that is Created.
 fn created(bench: &Bench, id: &str, words: &str) -> (Shim, Bundle, u32) {
-    let bundle = bench.bundle(id, &Spec::tiny(words)).without_stdio();
-    let shim = bench.start(&bundle);
-    let pid = shim.client.create(&bundle).unwrap();
-    (shim, bundle, pid)
+    bench.created(id, &Spec::tiny(words))
 }
 
 #[track_caller]

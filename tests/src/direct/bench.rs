@@ -284,6 +284,23 @@ impl Bench {
         Shim { client, daemon: Proc::of(shim.cast_signed()), address: address.to_owned() }
     }
 
+    /// A container that is Created, its shim and its pid.
+    #[track_caller]
+    pub fn created(&self, id: &str, spec: &Spec) -> (Shim, Bundle, u32) {
+        let bundle = self.bundle(id, spec).without_stdio();
+        let shim = self.start(&bundle);
+        let pid = shim.client.create(&bundle).unwrap();
+        (shim, bundle, pid)
+    }
+
+    /// One whose daemon was killed.
+    #[track_caller]
+    pub fn orphaned(&self, id: &str) -> (Bundle, u32) {
+        let (shim, bundle, pid) = self.created(id, &Spec::tiny("hang"));
+        shim.daemon.kill();
+        (bundle, pid)
+    }
+
     /// Executes `delete`.
     pub fn run_delete(&self, bundle: &Bundle) -> Ran {
         Ran::spawn(self.command("delete", &bundle.id, &bundle.path), b"")

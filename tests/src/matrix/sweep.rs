@@ -22,7 +22,7 @@ const AT_ONCE: usize = 3;
 pub enum Choice {
     /// Every step and point with an error and a crash; the undos and the ways on take turns.
     Short,
-    /// All.
+    /// All. Points in the midst of a record's write, which are many and alike, take turns here as well.
     All,
     /// Those whose name contains this.
     Named(String),
@@ -82,11 +82,10 @@ fn cases(plan: &Plan, choice: &Choice) -> Vec<(Case, bool)> {
             let pair = (Undo::ALL[turn % Undo::ALL.len()], Next::ALL[turn % Next::ALL.len()]);
             for undo in Undo::ALL.into_iter().filter(|undo| undone || *undo == Undo::Works) {
                 for next in Next::ALL {
+                    let is_turn = (undo, next) == pair || (!undone && next == pair.1);
                     let is_chosen = match choice {
-                        Choice::Short => {
-                            let is_turn = (undo, next) == pair || (!undone && next == pair.1);
-                            fault != Fault::Hang && is_turn && point.place != Place::Between
-                        }
+                        Choice::Short => fault != Fault::Hang && is_turn && point.place != Place::Between,
+                        Choice::All if point.name.starts_with("record.") => is_turn,
                         Choice::All => true,
                         Choice::Named(part) => case(fault, undo, next).to_string().contains(part),
                     };

@@ -334,6 +334,31 @@ fn urunc_778_751_the_launcher_is_killed_at_every_point_that_it_passes() {
     bench.finish();
 }
 
+/// Found by chaos: the first stage was killed between its clone and its word of it. The child was ready, Create waited
+/// for the word until its deadline, and nobody would have reaped the child.
+#[test]
+fn a_first_stage_that_is_killed_before_it_tells_of_its_child_fails_create_at_once() {
+    let Some(bench) = Bench::with_faults() else { return };
+    for kind in [Spec::tiny("hang"), Spec::tiny("hang").on_the_host()] {
+        let bundle = bench.bundle("c1", &kind).without_stdio();
+        let shim = bench.start(&bundle);
+        bench.faults.set(&["launcher.cloned=kill"]);
+        // Less than the deadline of its set-up, which is 20 s.
+        let failure = shim.client.send_create(&bundle, SOON).wait().unwrap_err();
+        assert!(bench.faults.has_fired("launcher.cloned"));
+        assert!(failure.message.contains("the launcher ended"), "{failure:?}");
+        bench.faults.set(&[]);
+        assert_gone(&bench, "c1", "a killed first stage");
+        let daemon = shim.daemon.pid();
+        let tasks = fs::read_dir(format!("/proc/{daemon}/task")).unwrap().flatten();
+        let children = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap());
+        assert_eq!(children.collect::<String>().trim(), "", "the daemon has a child, or a zombie");
+        shim.client.create(&bundle).expect("the same id can be made");
+        bench.end(&shim, bundle);
+    }
+    bench.finish();
+}
+
 #[test]
 fn urunc_778_751_a_launcher_that_is_killed_at_its_gate_is_an_exit() {
     let Some(bench) = Bench::released() else { return };

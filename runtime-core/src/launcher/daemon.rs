@@ -16,7 +16,7 @@ use std::{
 use proc_id::Process;
 use rustix::{
     pipe::{PipeFlags, pipe_with},
-    process::{PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, waitid},
+    process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, waitid},
 };
 
 use super::{
@@ -97,6 +97,11 @@ impl Launcher {
                 return Ok(Self { process: process.clone(), words, gate, image, network });
             }
             let doing = "set itself up";
+            if process.is_none() && first.ended_silently(&gate, deadline)? {
+                drop(gate);
+                first.reap_child();
+                return Err(Error::LauncherDied { action: doing, words: words.text() });
+            }
             match gate.receive(deadline, doing, &words)? {
                 (FromLauncher::Child, fd) => {
                     process = Some(Arc::new(Process::from_pidfd(fd.ok_or_else(no_fd)?)?));
@@ -238,6 +243,26 @@ fn unexpected(message: &FromLauncher) -> Error {
 struct FirstStage(Option<Process>);
 
 impl FirstStage {
+    /// Waits for its message. `true`: it was killed before it told who goes on. That one may be there, ready at its gate,
+    /// and holds the other end of the socket: no end of it would ever be seen.
+    fn ended_silently(&self, gate: &Gate, deadline: Instant) -> Result<bool, Error> {
+        let Some(process) = &self.0 else { return Ok(false) };
+        gate.socket.wait_or_end(process.as_fd(), deadline).map_err(Error::system("wait for the launcher"))
+    }
+
+    /// Reaps the child that it made and did not tell of, which ends with the socket: nobody else will know of it. It is
+    /// in the first stage's process group, whose number is in use until the first stage itself is reaped.
+    fn reap_child(&mut self) {
+        let Some(group) = self.0.as_ref().and_then(|process| Pid::from_raw(process.pid())) else { return };
+        let options = reaping();
+        let deadline = Instant::now() + DYING;
+        // An error: no child of ours is in it any more.
+        while waitid(WaitId::Pgid(Some(group)), options).is_ok() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.0 = None;
+    }
+
     /// It has said its last word: it ends by itself.
     fn ends(&mut self) {
         if let Some(process) = &self.0
@@ -261,13 +286,15 @@ impl Drop for FirstStage {
 
 /// Reaps a dead child; how it ended, `None` if it is no (longer a) child of ours or lives.
 pub fn reap(process: &Process) -> Option<vmm_api::RawExit> {
-    // A child that was cloned with exit signal 0 is only seen with __WALL.
-    let options = WaitIdOptions::EXITED
-        | WaitIdOptions::NOHANG
-        | WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned());
-    let status = waitid(WaitId::PidFd(process.as_fd()), options).ok()??;
+    let status = waitid(WaitId::PidFd(process.as_fd()), reaping()).ok()??;
     if let Some(code) = status.exit_status() {
         return Some(vmm_api::RawExit::Code(code));
     }
     status.terminating_signal().map(vmm_api::RawExit::Signal)
+}
+
+/// A child that was cloned with exit signal 0 is only seen with __WALL.
+fn reaping() -> WaitIdOptions {
+    let all = WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned());
+    WaitIdOptions::EXITED | WaitIdOptions::NOHANG | all
 }

@@ -91,6 +91,23 @@ impl Socket {
             }
         }
     }
+
+    /// Waits as [`Socket::wait`], or until this process has ended. `true`: it has, and has left nothing to receive.
+    pub fn wait_or_end(&self, process: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            let left = Timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos().into() };
+            let mut fds = [PollFd::new(&self.0, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
+            match poll(&mut fds, Some(&left)) {
+                Ok(0) if Instant::now() >= deadline => return Ok(false),
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) if !fds[0].revents().is_empty() => return Ok(false),
+                // Its last word may have come between the two looks of poll.
+                Ok(_) => return Ok(!self.wait(Instant::now())?),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
 }
 
 impl From<OwnedFd> for Socket {

@@ -95,18 +95,22 @@ fn remove_pods(stage: &Stage) -> Option<String> {
     left
 }
 
-/// Waits until nothing is left that is not known, and returns what is.
+/// Waits until nothing is left that is not known, and returns what is: what was there in the last look and in the one
+/// before, since a stranger that is just ending cannot be told from ours.
 pub fn settle(stage: &Stage, client: Client, name: &str, known: &Known) -> Vec<Entry> {
     let began = Instant::now();
     let mut again = AGAIN;
+    let mut before: Vec<Entry> = Vec::new();
     loop {
         if client == Client::Pod {
             Parent::of(&stage.node().namespace(), name).try_remove();
         }
         let left = look(stage, known);
+        let stays = |entry: &Entry| before.iter().any(|e| (e.kind, &e.name) == (entry.kind, &entry.name));
         if left.is_empty() || began.elapsed() >= SETTLE {
-            return left;
+            return left.into_iter().filter(stays).collect();
         }
+        before = left;
         if began.elapsed() >= again {
             try_take_down(stage, client, name);
             again += AGAIN;
@@ -120,8 +124,8 @@ pub fn look(stage: &Stage, known: &Known) -> Vec<Entry> {
     let leaks = stage.node().look();
     let unreadable = leaks.unreadable.iter().map(|unreadable| Entry {
         kind: unreadable.kind,
-        name: "could not be read".to_owned(),
-        detail: unreadable.reason.clone(),
+        name: unreadable.reason.clone(),
+        detail: "could not be read".to_owned(),
     });
     // The leak check looks at files in the folders of the shim only.
     let bundles = fs::read_dir(stage.node().containerd().bundle("")).into_iter().flatten().flatten();

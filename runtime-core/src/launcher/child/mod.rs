@@ -141,7 +141,10 @@ fn run(socket: &Socket) -> Result<(), Failure> {
     let left = namespaces::Host::look()?;
     namespaces::enter(&setup.namespaces)?;
     match namespaces::clone_once(unified.as_ref())? {
-        namespaces::Cloned::Parent(pidfd) => return send(socket, &FromLauncher::Child, &[pidfd.as_fd()]),
+        namespaces::Cloned::Parent(pidfd) => {
+            fault_at("launcher.cloned")?;
+            return send(socket, &FromLauncher::Child, &[pidfd.as_fd()]);
+        }
         namespaces::Cloned::Child => {}
     }
     drop(unified);

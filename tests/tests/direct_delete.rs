@@ -13,9 +13,7 @@ use std::{
 use containerd_shim_protos::api::Status;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use urunc_tests::direct::{
-    Bench, Bundle, Proc, SOON, Shim, Spec, Survivor, eventually, eventually_some, leaves,
-};
+use urunc_tests::direct::{Bench, Proc, SOON, Spec, Survivor, eventually, eventually_some, leaves};
 
 /// More than `delete` takes: containerd gives it 5 s.
 const BUDGET: Duration = Duration::from_millis(4700);

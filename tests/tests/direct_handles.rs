@@ -6,20 +6,7 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
-use urunc_tests::direct::{Bench, Bundle, Shim, Spec, Survivor, eventually, hierarchies, leaves, unseal};
-
-fn created(bench: &Bench, id: &str, spec: &Spec) -> (Shim, Bundle, u32) {
-    let bundle = bench.bundle(id, spec).without_stdio();
-    let shim = bench.start(&bundle);
-    let pid = shim.client.create(&bundle).unwrap();
-    (shim, bundle, pid)
-}
-
-fn orphaned(bench: &Bench, id: &str) -> Bundle {
-    let (shim, bundle, _) = created(bench, id, &Spec::tiny("hang"));
-    shim.daemon.kill();
-    bundle
-}
+use urunc_tests::direct::{Bench, Spec, Survivor, eventually, hierarchies, leaves, unseal};
 
 /// A process as a record names it.
 fn named(pid: i32) -> Value {
@@ -45,7 +32,7 @@ fn what_a_record_lacks_is_found_by_what_it_has() {
     ];
     for (what, without_plan, damage) in cases {
         for verb in ["delete", "create"] {
-            let bundle = orphaned(&bench, "c1");
+            let bundle = bench.orphaned("c1").0;
             let survivor = Survivor::new(&bench, "c1");
             bench.edit_record("c1", damage);
             if without_plan {
@@ -69,7 +56,7 @@ fn what_a_record_lacks_is_found_by_what_it_has() {
         }
     }
     // Without its cgroup the process is known by its identity, wherever it is.
-    let bundle = orphaned(&bench, "c1");
+    let bundle = bench.orphaned("c1").0;
     let (inside, outside) = (Survivor::new(&bench, "c1"), Survivor::outside());
     bench.edit_record("c1", |r| (r["process"], r["cgroup"]) = (named(outside.pid()), Value::Null));
     bench.delete(&bundle).deleted();
@@ -82,10 +69,10 @@ fn what_a_record_lacks_is_found_by_what_it_has() {
 fn a_record_that_names_what_cannot_be_its_own_harms_nobody() {
     let Some(bench) = Bench::released() else { return };
     // Somebody else's container, whose things such a record names.
-    let (other, kept, _) = created(&bench, "other", &Spec::tiny("hang"));
+    let (other, kept, _) = bench.created("other", &Spec::tiny("hang"));
     other.client.start("other").unwrap();
     // Its daemon sweeps once, and would be faster than the `delete`s here: that is over when this one is a tombstone.
-    let swept = orphaned(&bench, "swept");
+    let swept = bench.orphaned("swept").0;
     eventually("the sweep", || bench.record("swept").is_some_and(|r| r["tombstone"] == true));
     bench.delete(&swept).deleted();
     swept.remove();
@@ -106,7 +93,7 @@ fn a_record_that_names_what_cannot_be_its_own_harms_nobody() {
     }
     for (field, value) in cases {
         let what = format!("{field}: {:.60}", value.to_string());
-        let bundle = orphaned(&bench, "c1");
+        let bundle = bench.orphaned("c1").0;
         let survivor = Survivor::new(&bench, "c1");
         bench.edit_record("c1", |record| record[field] = value);
         let deleted = bench.delete(&bundle);
@@ -133,7 +120,7 @@ fn what_stands_at_the_pods_interface_is_found_by_the_plan() {
     {
         let network = if late { bench.empty_network() } else { bench.pod_network() };
         let spec = Spec::tiny("hang").join_network(&network.path());
-        let (shim, bundle, _) = created(&bench, "c1", &spec);
+        let (shim, bundle, _) = bench.created("c1", &spec);
         if late {
             network.plug();
         }

@@ -14,15 +14,8 @@ use proc_id::{Process, ProcessId, boot_id};
 use rustix::process::Signal;
 use serde_json::json;
 use urunc_tests::direct::{
-    Bench, Bundle, Odd, Proc, SOON, Shim, Spec, eventually, eventually_some, hierarchies, leaves, skip,
+    Bench, Odd, Proc, SOON, Spec, eventually, eventually_some, hierarchies, leaves, skip,
 };
-
-fn created(bench: &Bench, id: &str) -> (Shim, Bundle, u32) {
-    let bundle = bench.bundle(id, &Spec::tiny("hang")).without_stdio();
-    let shim = bench.start(&bundle);
-    let pid = shim.client.create(&bundle).unwrap();
-    (shim, bundle, pid)
-}
 
 /// A stranger that has this pid, as soon as nobody else has it. `None`: that cannot be made to happen here.
 fn stranger(pid: i32) -> Option<Odd> {
@@ -77,7 +70,7 @@ fn the_stranger_that_got_the_monitors_pid_is_never_signalled() {
     for (situation, verb) in
         [("created", "delete"), ("running", "delete"), ("created", "create"), ("running", "sweep")]
     {
-        let (shim, bundle, pid) = created(&bench, "c1");
+        let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
         if situation == "running" {
             shim.client.start("c1").unwrap();
         }
@@ -95,7 +88,7 @@ fn the_stranger_that_got_the_monitors_pid_is_never_signalled() {
                 bench.run("c1", 3);
             }
             _ => {
-                let (other, sweeper, _) = created(&bench, "sweeper");
+                let (other, sweeper, _) = bench.created("sweeper", &Spec::tiny("hang"));
                 eventually("the sweep", || bench.record("c1").is_some_and(|r| r["tombstone"] == true));
                 bench.end(&other, sweeper);
                 bench.delete(&bundle).deleted();
@@ -115,7 +108,7 @@ fn the_stranger_that_got_the_monitors_pid_is_never_signalled() {
 #[test]
 fn the_stranger_that_got_a_daemons_pid_is_never_signalled() {
     let Some(bench) = Bench::released() else { return };
-    let (shim, bundle, _) = created(&bench, "c1");
+    let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
     shim.daemon.kill();
     let stranger = stranger(shim.daemon.pid());
     // Somebody holds the dead daemon's owner lock, as if it lived: `delete` looks for a daemon that does not answer.
@@ -171,13 +164,13 @@ fn a_process_that_was_moved_to_another_cgroup_is_found_and_killed() {
     let Some(bench) = Bench::released() else { return };
     let elsewhere = Elsewhere::new(&bench);
     // The daemon lives: Kill, Delete; and the `delete` action.
-    let (shim, bundle, pid) = created(&bench, "c1");
+    let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
     shim.client.start("c1").unwrap();
     let monitor = Proc::of(pid.cast_signed());
     elsewhere.take(monitor.pid());
     bench.end(&shim, bundle);
     assert!(!monitor.is_alive());
-    let (shim, bundle, pid) = created(&bench, "c1");
+    let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
     let monitor = Proc::of(pid.cast_signed());
     elsewhere.take(monitor.pid());
     bench.delete(&bundle).deleted();
@@ -186,7 +179,7 @@ fn a_process_that_was_moved_to_another_cgroup_is_found_and_killed() {
     assert!(shim.daemon.ends_within(SOON));
     bundle.remove();
     // The daemon is dead, and what outlived it is known by the record alone.
-    let (shim, bundle, _) = created(&bench, "c1");
+    let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
     shim.daemon.kill();
     let mut survivor = sleeper();
     let process = Proc::of(survivor.id().cast_signed());
@@ -207,7 +200,7 @@ fn sleeper() -> Child {
 #[test]
 fn a_process_that_is_exiting_and_in_no_cgroup_any_more_is_alive() {
     let Some(bench) = Bench::released() else { return };
-    let (shim, bundle, _) = created(&bench, "c1");
+    let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
     shim.daemon.kill();
     let (heavy, busy) = Odd::heavy(512 << 20);
     for leaf in leaves_without_cpu(&bench, "c1") {
@@ -257,7 +250,7 @@ fn a_process_whose_leader_is_a_zombie_is_alive_as_long_as_a_thread_is() {
 
     let Some(bench) = Bench::released() else { return };
     for in_leaf in [true, false] {
-        let (shim, bundle, _) = created(&bench, "c1");
+        let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
         shim.daemon.kill();
         let headless = Odd::headless();
         if in_leaf {

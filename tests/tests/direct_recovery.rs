@@ -13,8 +13,8 @@ use std::{
 
 use containerd_shim_protos::{api::Status, ttrpc::Code};
 use urunc_tests::direct::{
-    Bench, Bundle, Proc, SOON, Shim, Spec, cache, check_record, eventually, eventually_some, hierarchies,
-    leaves, skip,
+    Bench, Bundle, Proc, SOON, Spec, cache, check_record, eventually, eventually_some, hierarchies, leaves,
+    skip,
 };
 
 /// What `delete` may take of the 5 s that containerd gives it, where it has to give up.

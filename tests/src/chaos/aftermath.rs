@@ -19,6 +19,10 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// How long it is tried again, as a kubelet does without end: containerd 1.6 that was killed between `start` and Create
 /// takes the daemon for a task that it cannot name, and blocks the id until the daemon leaves, which it does after 60 s.
 const RETRY: Duration = GRACE;
+/// A take-down that took longer is told. And only then a pod is helped whose container has a task that containerd made and
+/// its CRI plug-in does not know of, because the client was gone between the two: that refuses to remove it for ever,
+/// whatever the shim.
+pub const BLOCKED: Duration = Duration::from_secs(10);
 /// How long a name may be tried to be used again.
 const USE: Duration = Duration::from_secs(15);
 /// How long what is ending may take: containerd's `delete` takes 5 s at most.
@@ -47,7 +51,23 @@ pub fn take_down(stage: &Stage, client: Client, name: &str) -> Result<Duration, 
         match try_take_down(stage, client, name) {
             None => return Ok(began.elapsed()),
             Some(left) if began.elapsed() >= RETRY => return Err(left),
-            Some(_) => thread::sleep(Duration::from_millis(200)),
+            Some(_) => {
+                if client == Client::Pod && began.elapsed() > BLOCKED {
+                    remove_unknown_tasks(stage);
+                }
+                thread::sleep(Duration::from_millis(200));
+            }
+        }
+    }
+}
+
+/// Removes tasks that were created and never started, as a person does who finds them.
+fn remove_unknown_tasks(stage: &Stage) {
+    let containerd = stage.node().containerd();
+    let listed = patiently(containerd.ctr(&["task", "ls"])).map(|done| done.text()).unwrap_or_default();
+    for line in listed.lines() {
+        if let [id, _, "CREATED"] = line.split_whitespace().collect::<Vec<_>>()[..] {
+            patiently(containerd.ctr(&["task", "rm", "-f", id]));
         }
     }
 }

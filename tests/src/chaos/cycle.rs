@@ -17,9 +17,6 @@ use super::{
 /// How long a containerd may hold a network namespace that it has made for nobody.
 const HALF_MADE: Duration = Duration::from_secs(3);
 
-/// A take-down that took longer is told.
-const BLOCKED: Duration = Duration::from_secs(15);
-
 /// What came of a cycle.
 #[derive(Debug)]
 pub struct Outcome {
@@ -53,9 +50,9 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
         stage.node().containerd().take_down_half_made_netns(HALF_MADE);
     }
     let first = aftermath::settle(stage, client, &name, known);
-    let (mut left, mut late) = judge(first.clone());
+    let (mut left, mut late) = judge(choice, first.clone());
     if let Ok(time) = taken_down
-        && time > BLOCKED
+        && time > aftermath::BLOCKED
     {
         let detail = format!("the name was blocked for {} s", time.as_secs());
         late.push(Entry { kind: Kind::File, name: name.clone(), detail });
@@ -66,7 +63,7 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
         // next one's sweep would hide whatever `delete` does not do.
         let mut known = known.clone();
         known.extend(first.into_iter().map(|entry| (entry.kind, entry.name)));
-        let (more, later) = judge(aftermath::settle(stage, client, &name, &known));
+        let (more, later) = judge(choice, aftermath::settle(stage, client, &name, &known));
         left.extend(more);
         late.extend(later);
     }
@@ -84,16 +81,18 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
 }
 
 /// What is a leak at once, and what may still go: all that a living daemon has, which leaves by itself when nobody asks
-/// it anything for a minute; and the empty files of a `start` that was killed, after which containerd calls nobody: the
-/// next who comes removes them.
-fn judge(left: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
+/// it anything for a minute; and the files of a `start` that was killed, after which containerd calls nobody: the next who
+/// comes removes them. containerd itself kills a `start` whose client is gone.
+fn judge(choice: &Choice, left: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
     let is_daemon = |entry: &Entry| {
         let lives = !entry.detail.contains("a zombie");
         entry.kind == Kind::Process && lives && entry.detail.contains("containerd-shim-")
     };
     let is_book = |entry: &Entry| {
         let path = |folder| entry.name.contains(folder);
-        entry.kind == Kind::File && (path("/.owners/") || path("/.pods/"))
+        let is_dead_socket = entry.kind == Kind::UnixSocket && entry.detail.contains("nobody listens");
+        let of_start = matches!(choice.victim, Victim::Start | Victim::Client);
+        entry.kind == Kind::File && (path("/.owners/") || path("/.pods/")) || of_start && is_dead_socket
     };
     if left.iter().any(is_daemon) || left.iter().all(is_book) {
         (Vec::new(), left)

@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -33,14 +33,6 @@ fn stranger(pid: i32) -> Option<Odd> {
 fn record_process(bench: &Bench, id: &str, pid: i32) {
     let process = Process::of_child(pid.cast_unsigned()).unwrap();
     bench.edit_record(id, |record| record["process"] = json!(process.id()));
-}
-
-/// The container's leaves, but for those in which a process would get another share of the processor.
-fn leaves_without_cpu(bench: &Bench, id: &str) -> Vec<PathBuf> {
-    let all = leaves(&bench.namespace, id);
-    let all: Vec<_> = all.into_iter().filter(|leaf| !leaf.join("cpu.shares").exists()).collect();
-    assert!(!all.is_empty());
-    all
 }
 
 #[test]
@@ -132,8 +124,14 @@ struct Elsewhere(Vec<PathBuf>);
 
 impl Elsewhere {
     fn new(bench: &Bench) -> Self {
+        Self::only(bench, |_| true)
+    }
+
+    /// In those hierarchies only in whose folders something is.
+    fn only(bench: &Bench, is_wanted: impl Fn(&Path) -> bool) -> Self {
         let folders = hierarchies().into_iter().map(|h| h.join(&bench.namespace)).filter(|f| f.is_dir());
-        let folders: Vec<_> = folders.map(|f| f.join("elsewhere")).collect();
+        let folders: Vec<_> = folders.filter(|f| is_wanted(f)).map(|f| f.join("elsewhere")).collect();
+        assert!(!folders.is_empty());
         folders.iter().for_each(|folder| fs::create_dir(folder).unwrap());
         Self(folders)
     }
@@ -203,9 +201,9 @@ fn a_process_that_is_exiting_and_in_no_cgroup_any_more_is_alive() {
     let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
     shim.daemon.kill();
     let (heavy, busy) = Odd::heavy(512 << 20);
-    for leaf in leaves_without_cpu(&bench, "c1") {
-        fs::write(leaf.join("cgroup.procs"), heavy.pid().to_string()).unwrap();
-    }
+    // In a cgroup, but not in our leaf, which would wait for it; and in none that shares out the processor.
+    let elsewhere = Elsewhere::only(&bench, |folder| !folder.join("cpu.shares").exists());
+    elsewhere.take(heavy.pid());
     record_process(&bench, "c1", heavy.pid());
     let id = ProcessId {
         boot_id: boot_id().unwrap(),
@@ -213,11 +211,11 @@ fn a_process_that_is_exiting_and_in_no_cgroup_any_more_is_alive() {
     };
     let deleting = bench.run_delete(&bundle);
     // Killed, it leaves its version 1 cgroups long before it has let go of its memory.
-    let in_leaf = || {
+    let in_cgroup = || {
         let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", heavy.pid())).unwrap();
-        cgroups.lines().any(|line| !line.starts_with("0::") && line.contains("/urunc-"))
+        cgroups.lines().any(|line| !line.starts_with("0::") && line.contains("/elsewhere"))
     };
-    eventually("it is exiting", || !in_leaf());
+    eventually("it is exiting", || !in_cgroup());
     assert!(!heavy.is_dead(), "it has memory still");
     assert!(!id.is_dead().unwrap());
     let deleted = deleting.wait();
@@ -234,7 +232,7 @@ fn a_process_that_is_exiting_and_in_no_cgroup_any_more_is_alive() {
     eventually("gc has ended", || bench.actions("gc").is_empty());
     bench.delete(&bundle).deleted();
     bundle.remove();
-    drop(heavy);
+    drop((heavy, elsewhere));
     bench.finish();
 }
 

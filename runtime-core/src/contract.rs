@@ -209,6 +209,8 @@ mod tests {
             assert_eq!(error.kind(), kind, "{error}");
             assert!(error.to_string().contains(part), "{error}");
         }
+        let missing = keys(&[]).required(BINARY).unwrap_err().to_string();
+        assert!(missing.starts_with(&format!("{BINARY}: is missing; set it")), "{missing}");
         keys(&[("unikernelType", "linux"), ("binary", "/a/../b"), ("mountRootfs", "false")]).check().unwrap();
     }
 }

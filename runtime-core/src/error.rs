@@ -39,6 +39,12 @@ pub enum Error {
         /// The id.
         id: String,
     },
+    /// The container's guest has ended, so there is nothing to send a signal to.
+    #[error("container {id} has ended already")]
+    Ended {
+        /// The id.
+        id: String,
+    },
     /// A container of this id is there.
     #[error("container {id} already exists")]
     AlreadyExists {
@@ -56,7 +62,7 @@ pub enum Error {
         state: State,
     },
     /// What was asked for is wrong in itself.
-    #[error("{field}: {value:?} {problem}; {remedy}")]
+    #[error("{field}: {}{problem}; {remedy}", quoted(value))]
     Invalid {
         /// The field of the spec, the annotation or the request.
         field: String,
@@ -68,7 +74,7 @@ pub enum Error {
         remedy: String,
     },
     /// What was asked for is right, but this host lacks something.
-    #[error("{field}: {value:?} {problem}; {remedy}")]
+    #[error("{field}: {}{problem}; {remedy}", quoted(value))]
     Unmet {
         /// The field of the spec, the annotation or the request.
         field: String,
@@ -237,6 +243,11 @@ pub enum Error {
     Injected(#[from] fault::Injected),
 }
 
+/// What was given. Where nothing was, or too much to be shown, the problem says it all.
+fn quoted(value: &str) -> String {
+    if value.is_empty() { String::new() } else { format!("{value:?} ") }
+}
+
 fn said(words: &str) -> String {
     let words = words.trim();
     if words.is_empty() { String::new() } else { format!("; its last words: {words}") }
@@ -246,7 +257,7 @@ impl Error {
     /// What kind of failure it is.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NotFound { .. } => Kind::NotFound,
+            Self::NotFound { .. } | Self::Ended { .. } => Kind::NotFound,
             Self::AlreadyExists { .. } => Kind::AlreadyExists,
             Self::Invalid { .. } | Self::Spec { .. } => Kind::InvalidArgument,
             Self::WrongState { .. } | Self::Unmet { .. } | Self::ForeignRecord { .. } => {

@@ -164,7 +164,8 @@ fn every_state_answers_as_containerd_expects() {
     }
     assert_eq!(client.wait("c1"), Ok(143), "after the exit, too");
     check(Status::STOPPED, 143);
-    assert_code(client.kill("c1", 9), Code::NOT_FOUND);
+    let message = assert_code(client.kill("c1", 9), Code::NOT_FOUND);
+    assert!(message.contains("has ended already"), "{message}");
     assert_code(client.start("c1"), Code::FAILED_PRECONDITION);
     assert_code(client.create(&bundle), Code::ALREADY_EXISTS);
     bundle.output();

@@ -35,11 +35,13 @@ Examples:
 
 Exit status: 0 nothing was left behind, 1 something was, 2 that cannot be said.
 Without --marker, --root and --process everything on the host counts, strangers' things too.
-With --marker or --root a process that is not ours and has something of ours open is a holder.";
+With --marker or --root a process that is not ours and has something of ours open is a holder, and what bears our name
+and has nobody who holds it counts too, whoever's it was, unless --only-marked.";
 
 /// What `urunc leakcheck` takes.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[command(group = clap::ArgGroup::new("named").args(["markers", "roots"]).multiple(true))]
 pub struct Args {
     #[command(flatten)]
     verb: Verb,
@@ -49,6 +51,9 @@ pub struct Args {
     /// Count everything below DIR (repeatable)
     #[arg(long = "root", value_name = "DIR", conflicts_with = "since")]
     roots: Vec<PathBuf>,
+    /// Count nothing by our name alone: other containers of ours come and go on this host
+    #[arg(long, conflicts_with = "since", requires = "named")]
+    only_marked: bool,
     /// Look into the process PID: its fds, its threads, its zombies (repeatable)
     #[arg(long = "process", value_name = "PID", conflicts_with = "since", value_parser = clap::value_parser!(i32).range(1..))]
     processes: Vec<i32>,
@@ -128,6 +133,7 @@ impl Args {
             (true, true) => return Scope::host(),
             // Nothing but the process was asked for.
             (true, false) => Scope::new().only_marked(),
+            (false, _) if self.only_marked => Scope::new().only_marked(),
             (false, _) => Scope::new(),
         };
         let scope = self.markers.iter().fold(scope, |scope, marker| scope.marker(marker));

@@ -100,6 +100,47 @@ fn a_holder_and_the_fds_of_a_process_are_named_in_the_table_and_in_json() {
     is_named(&table, &json, "fd", &format!("{} #1 of {}@", kept.display(), std::process::id()));
 }
 
+/// A folder as another container's shim that was killed leaves it, as far as it goes: it is removed at the end.
+struct Leaf(std::path::PathBuf);
+
+impl Leaf {
+    /// In the first tree of cgroups that can be written to.
+    fn make() -> Option<Self> {
+        let trees = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"].map(std::path::Path::new);
+        let tree = trees.into_iter().find(|tree| tree.join("cgroup.procs").exists())?;
+        let leaf = tree.join(format!("urunc-{:012x}", std::process::id()));
+        fs::create_dir(&leaf).ok().map(|()| Self(leaf))
+    }
+}
+
+impl Drop for Leaf {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).ok();
+    }
+}
+
+/// What others leave on this host while the demo runs is not the demo's.
+#[test]
+fn what_bears_only_our_name_counts_unless_only_what_is_marked_does() {
+    let folder = TempDir::new().unwrap();
+    let saved = folder.path().join("before.json");
+    let root = folder.path().to_str().unwrap();
+    let found = |more: &[&str]| {
+        let (status, _, stderr) =
+            run(urunc().args(["leakcheck", "--save"]).arg(&saved).args(["--marker", root]).args(more));
+        assert_eq!((status, stderr.as_str()), (0, ""));
+        let leaf = Leaf::make()?;
+        let (_, json, _) = run(urunc().args(["leakcheck", "--settle", "0", "--json", "--since"]).arg(&saved));
+        Some(String::from_utf8(json).unwrap().contains(leaf.0.to_str().unwrap()))
+    };
+    let Some(by_name) = found(&[]) else {
+        println!("skipped: no cgroup directory can be made here");
+        return;
+    };
+    assert!(by_name);
+    assert_eq!(found(&["--only-marked"]), Some(false));
+}
+
 #[test]
 fn what_cannot_be_said_is_status_2() {
     let folder = TempDir::new().unwrap();
@@ -117,6 +158,7 @@ fn what_cannot_be_said_is_status_2() {
     fails(&["--save", name, "--since", name], "cannot be used with");
     fails(&["--since", name, "--marker", "x"], "cannot be used with");
     fails(&["--since", name, "--process", "7"], "cannot be used with");
+    fails(&["--save", name, "--only-marked"], "required");
     fails(&["--save", name, "--process", "0"], "0 is not in 1..");
     fails(&["--save", "/none/x"], "cannot write \"/none/x\": No such file or directory");
 }

@@ -25,7 +25,7 @@ impl Runtime {
         };
         match state {
             State::Stopped | State::Unwinding | State::UnwindBlocked => {
-                return Err(Error::NotFound { id: id.to_owned() });
+                return Err(Error::Ended { id: id.to_owned() });
             }
             State::Creating => {
                 return Err(Error::WrongState { id: id.to_owned(), verb: "kill", state });

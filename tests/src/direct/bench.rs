@@ -355,7 +355,9 @@ impl Bench {
     pub fn check(&self) {
         let leaks = self.leaks();
         assert!(leaks.is_clean(), "something was left behind:\n{}", leaks.table());
-        let gone: Vec<_> = leaks.gone.iter().map(|e| format!("{e:?}")).collect();
+        // A holder that let go was not touched: it was another test's process on its way to its program.
+        let gone = leaks.gone.iter().filter(|entry| entry.kind != leakcheck::Kind::Holder);
+        let gone: Vec<_> = gone.map(|e| format!("{e:?}")).collect();
         assert!(gone.is_empty(), "somebody was touched:\n{}", gone.join("\n"));
         self.canaries.borrow_mut().check();
     }

@@ -142,7 +142,11 @@ fn what_stands_at_the_pods_interface_is_found_by_the_plan() {
             bench.delete(&bundle).deleted();
         }
         assert_eq!(network.filters(), "", "{damage}, late: {late}");
-        assert!(!network.state().contains("ingress"), "{damage}, late: {late}: {}", network.state());
+        assert!(
+            !network.state().contains("qdisc ingress ffff: dev pod0"),
+            "{damage}, late: {late}: {}",
+            network.state()
+        );
         bundle.remove();
     }
     bench.finish();

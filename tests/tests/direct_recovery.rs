@@ -12,9 +12,10 @@ use std::{
 };
 
 use containerd_shim_protos::{api::Status, ttrpc::Code};
+use serde_json::json;
 use urunc_tests::direct::{
     Bench, Bundle, Proc, SOON, Spec, cache, check_record, eventually, eventually_some, hierarchies, leaves,
-    skip,
+    seal, skip,
 };
 
 /// What `delete` may take of the 5 s that containerd gives it, where it has to give up.
@@ -332,7 +333,8 @@ fn what_a_sandboxs_delete_cannot_finish_for_its_members_goes_on_without_it() {
 #[test]
 fn a_member_whose_record_cannot_be_read_affects_no_other() {
     let Some(bench) = Bench::released() else { return };
-    for (what, garbage) in [("torn", "{\"schema\":1,\"name"), ("newer", "{\"schema\":99}")] {
+    let newer = seal(&json!({"schema": 99}));
+    for (what, garbage) in [("torn", "{\"schema\":1,\"name"), ("newer", newer.as_str())] {
         let (shim, sandbox, _) = bench.created("pod", &Spec::sandbox().in_pod("pod"));
         let (_, broken, _) = bench.created("c1", &Spec::tiny("hang").in_pod("pod"));
         let (_, member, pid) = bench.created("c2", &Spec::tiny("hang").in_pod("pod"));

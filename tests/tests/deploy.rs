@@ -67,6 +67,10 @@ fn the_examples_fit_the_runtime_class_and_each_other() {
     };
     let (pod, container) = (json("pod.json"), json("container.json"));
     assert_eq!(pod["metadata"]["name"], "web");
+    // `crictl ps` names the pod by them, as the README shows.
+    for key in ["name", "namespace"] {
+        assert_eq!(container["labels"][format!("io.kubernetes.pod.{key}")], pod["metadata"][key], "{key}");
+    }
     let text = fs::read_to_string(deploy("examples/pod.yaml")).unwrap();
     assert_eq!(value(&text, "runtimeClassName"), "urunc");
     assert_eq!(value(&text, "image"), container["image"]["image"].as_str().unwrap());

@@ -1,14 +1,15 @@
 //! containerd is killed and comes back.
 
 use std::{
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use urunc_tests::{
-    direct::eventually,
-    harness::{Container, Image, Job, Node, Pod, SOON, Setup, Version},
+    direct::{Proc, eventually},
+    harness::{Container, Image, Job, Member, Node, Pod, SOON, Setup, Version},
 };
 
 /// A `start` that was killed may have left a daemon which nobody asked anything: it leaves by itself within 60 s.
@@ -98,10 +99,37 @@ pub fn containerd_is_killed_at_random_moments(version: Version) {
             assert!(lives.join().unwrap() > 0);
         });
         node.is_ready(&[]);
+        tells_the_truth(&node);
         node.rmp_all();
         node.containerd().forget_half_made_netns();
     }
     node.finish_within(IDLE);
+}
+
+/// What containerd tells of containers is how they are: who runs has a process, who has ended has none.
+fn tells_the_truth(node: &Node) {
+    for told in node.ps() {
+        let id = told["id"].as_str().unwrap().to_owned();
+        let member = Member { id, log: PathBuf::new() };
+        // What happened while nobody listened may still be on its way to it.
+        eventually("its state is told", || {
+            let inspected = node.inspect(&member);
+            let alive = living_process(node, &member.id);
+            match inspected["status"]["state"].as_str().unwrap() {
+                "CONTAINER_RUNNING" => inspected["info"]["pid"].as_i64() == alive,
+                "CONTAINER_EXITED" => alive.is_none(),
+                // Made, and not yet or never started.
+                _ => true,
+            }
+        });
+    }
+}
+
+/// The process of a container by its record, if it lives.
+fn living_process(node: &Node, id: &str) -> Option<i64> {
+    let pid = node.containerd().record(id)?["process"]["pid"].as_i64()?;
+    i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Proc::find)?;
+    Some(pid)
 }
 
 /// A pod's life, each part of which may fail: then it goes on with the next one.

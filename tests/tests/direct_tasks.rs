@@ -365,8 +365,9 @@ fn a_create_that_nobody_waits_for_any_more_is_undone_by_delete() {
     let Some(bench) = Bench::with_faults() else { return };
     let bundle = bench.bundle("c1", &Spec::tiny("hang"));
     let shim = bench.start(&bundle);
-    bench.faults.set(&["launcher.root=delay:300"]);
-    let create = shim.client.send_create(&bundle, Duration::from_millis(1));
+    bench.faults.set(&["launcher.root=delay:1500"]);
+    // With less time than this the request might not even be sent.
+    let create = shim.client.send_create(&bundle, Duration::from_secs(1));
     let failure = create.wait().unwrap_err();
     assert_ne!(failure.code, Some(Code::OK), "{failure:?}");
     assert_code(shim.client.delete("c1"), Code::NOT_FOUND);

@@ -35,8 +35,8 @@ Examples:
 
 Exit status: 0 nothing was left behind, 1 something was, 2 that cannot be said.
 Without --marker, --root and --process everything on the host counts, strangers' things too.
-With --marker or --root a process that is not ours and has something of ours open is a holder, and what bears our name
-and has nobody who holds it counts too, whoever's it was, unless --only-marked.";
+With --marker or --root a process that is not ours and has something of ours open is a holder, and what bears
+our name and has nobody who holds it counts too, whoever's it was, unless --only-marked.";
 
 /// What `urunc leakcheck` takes.
 #[derive(clap::Args)]

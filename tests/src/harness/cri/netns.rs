@@ -66,8 +66,13 @@ impl Scene {
             if !counts(&name) {
                 continue;
             }
-            for line in show(&["tc", "qdisc", "show", "dev", &name]) {
-                scene.qdiscs.insert(format!("{name}: {line}"));
+            let qdiscs = run(netns, &["tc", "qdisc", "show", "dev", &name]);
+            if qdiscs.stderr.contains("Cannot find device") {
+                // It went between the two looks, with the process that held it.
+                continue;
+            }
+            for line in qdiscs.expect(0).text().lines() {
+                scene.qdiscs.insert(format!("{name}: {}", line.trim()));
             }
             // A link without an ingress qdisc has no filters there: that is an error for some versions of tc.
             let filters = run(netns, &["tc", "filter", "show", "dev", &name, "ingress"]).text();

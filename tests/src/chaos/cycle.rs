@@ -94,17 +94,25 @@ fn judge(choice: &Choice, left: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
         let of_start = matches!(choice.victim, Victim::Start | Victim::Client);
         entry.kind == Kind::File && (path("/.owners/") || path("/.pods/")) || of_start && is_dead_socket
     };
-    if left.iter().any(is_daemon) || left.iter().all(is_book) {
+    // A containerd that is killed while it removes a bundle leaves it: its own folder, in which nothing of ours is.
+    let is_containerds = |entry: &Entry| choice.victim == Victim::Containerd && is_bundle(entry);
+    if left.iter().any(is_daemon) || left.iter().all(|entry| is_book(entry) || is_containerds(entry)) {
         (Vec::new(), left)
     } else {
         (left, Vec::new())
     }
 }
 
+fn is_bundle(entry: &Entry) -> bool {
+    entry.kind == Kind::File && entry.detail == "bundle"
+}
+
 impl Outcome {
     /// What did not go in the end.
     pub fn settle(&mut self, there: &Known) {
-        let stays = |entry: &Entry| there.contains(&(entry.kind, entry.name.clone()));
+        let is_containerds = |entry: &Entry| self.choice.victim == Victim::Containerd && is_bundle(entry);
+        let stays =
+            |entry: &Entry| there.contains(&(entry.kind, entry.name.clone())) && !is_containerds(entry);
         let (left, late) = std::mem::take(&mut self.late).into_iter().partition(stays);
         self.left.extend::<Vec<_>>(left);
         self.late = late;

@@ -19,6 +19,8 @@ use urunc_tests::direct::{
 
 /// A stranger that has this pid, as soon as nobody else has it. `None`: that cannot be made to happen here.
 fn stranger(pid: i32) -> Option<Odd> {
+    // The kernel tells start times in ticks of 10 ms: a number is not used again within one, but by this test.
+    std::thread::sleep(std::time::Duration::from_millis(30));
     eventually_some("the pid is free", || match Odd::with_pid(pid) {
         Err(e) if e.raw_os_error() == Some(libc::EEXIST) => None,
         Err(e) => {
@@ -67,8 +69,6 @@ fn the_stranger_that_got_the_monitors_pid_is_never_signalled() {
             shim.client.start("c1").unwrap();
         }
         shim.daemon.kill();
-        // The kernel tells start times in ticks of 10 ms: a number is not used again within one, but by this test.
-        std::thread::sleep(std::time::Duration::from_millis(30));
         let stranger = stranger(pid.cast_signed());
         let recorded = bench.record("c1").unwrap()["process"]["pid"].clone();
         assert_eq!(recorded, pid, "{situation}");

@@ -76,6 +76,8 @@ impl Stranger {
 
     /// Waits until the number is free, and takes it.
     pub fn in_place_of(pid: u32) -> Self {
+        // The kernel tells start times in ticks of 10 ms: a number is not used again within one, but by this test.
+        std::thread::sleep(std::time::Duration::from_millis(30));
         super::eventually_some("the number is free", || Self::with_pid(pid))
     }
 

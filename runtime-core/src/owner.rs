@@ -21,9 +21,8 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Makes a new instance and takes its lock.
-    pub fn create(layout: &Layout) -> Result<Self, Error> {
-        let instance = random_hex(INSTANCE_BYTES)?;
+    /// Makes the lock of a new instance and takes it.
+    pub fn create(layout: &Layout, instance: String) -> Result<Self, Error> {
         let dir = Dir::make(layout.owners())?;
         let lock = Lock::create(&dir, &instance)?;
         Ok(Self { instance, dir, lock })
@@ -50,6 +49,11 @@ impl Owner {
     pub fn end(self) -> Result<(), Error> {
         Ok(self.lock.unlink(&self.dir)?)
     }
+}
+
+/// A name that no instance had before.
+pub fn new_instance() -> Result<String, Error> {
+    random_hex(INSTANCE_BYTES)
 }
 
 /// Whether the daemon of this instance lives.

@@ -36,14 +36,17 @@ use tokio::{
 use ttrpc::asynchronous::{Server, transport::Listener};
 
 use crate::{
-    error::Error, events::Publisher, flags::Flags, leave::Leaving, logging, memory, peer::SameUser, private,
-    service, spawner::MainThread, start::take_fds,
+    error::Error, events::Publisher, flags::Flags, handover, leave::Leaving, logging, memory, peer::SameUser,
+    private, service, spawner::MainThread,
 };
 
 /// How often idleness and blocked clean-ups are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// How long a daemon without any container stays.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long one stays that never had any: a containerd that was killed between `start` and Create does not come back for
+/// it, and 1.6 refuses the id as long as it is there.
+const UNUSED: Duration = Duration::from_secs(20);
 /// How long a ping keeps a daemon from leaving: `start` has promised its address to a Create that follows.
 const PROMISE_HOLDS: Duration = Duration::from_secs(10);
 /// How long a daemon stays that was asked to leave while it could not, once it can: so long containerd's next Shutdown
@@ -77,8 +80,8 @@ pub struct Daemon {
 
 /// Runs the action.
 pub fn run(flags: &Flags) -> Result<(), Error> {
+    runtime_core::launcher::close_inherited(&[]);
     memory::frugal();
-    let [listener, owner, release] = take_fds(flags)?;
     setsid().map_err(Error::system("make a session"))?;
     umask(rustix::fs::Mode::from_raw_mode(0o077));
     logging::init(flags);
@@ -91,20 +94,31 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         .thread_keep_alive(Duration::from_secs(1))
         .build()
         .map_err(Error::system("start its runtime"))?;
-    let result = runtime.block_on(serve(flags, listener, owner, release));
+    let layout = Layout::new(&Config::from_env()?.root, &flags.address);
+    let Some([listener, owner, release]) = handover::receive()? else {
+        // `start` died, or found that the pod is served: what it had made meanwhile nobody else knows of.
+        tidy(&layout);
+        return Ok(());
+    };
+    let result = runtime.block_on(serve(flags, layout.clone(), listener, owner, release));
     if let Err(e) = &result {
         tracing::error!(error = e.chain(), "the daemon failed");
         // Its owner lock went with it: what `start` made for it is a dead daemon's now.
-        tidy(&Layout::new(&Config::from_env()?.root, &flags.address));
+        tidy(&layout);
     }
     // Threads of the pool that still wait for something do not keep a daemon that has left.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(flags: &Flags, listener: OwnedFd, owner: OwnedFd, release: OwnedFd) -> Result<(), Error> {
+async fn serve(
+    flags: &Flags,
+    layout: Layout,
+    listener: OwnedFd,
+    owner: OwnedFd,
+    release: OwnedFd,
+) -> Result<(), Error> {
     let config = Config::from_env()?;
-    let layout = Layout::new(&config.root, &flags.address);
     let owner = Owner::inherit(&layout, &flags.instance, owner)?;
     let pod = Pod::open(&layout, &flags.namespace, &flags.group)?;
     let address = env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", flags.address));
@@ -197,7 +211,11 @@ async fn until_left(
             _ = terminate.recv() => return daemon.terminate(server, leaving).await,
             _ = interrupt.recv() => return daemon.terminate(server, leaving).await,
             _ = ticks.tick() => {
-                let stays = if unwanted { LINGER } else { IDLE };
+                let stays = match (unwanted, daemon.verbs.load(Ordering::Relaxed)) {
+                    (true, _) => LINGER,
+                    (false, 0) => UNUSED,
+                    (false, _) => IDLE,
+                };
                 if !daemon.may_leave() {
                     used = Instant::now();
                 } else if used.elapsed() >= stays && leaving.if_still(server, daemon).await? {

@@ -1,6 +1,6 @@
 //! The command line, in the syntax of Go's `flag` package, as every containerd writes it.
 
-use std::{env, os::fd::RawFd, path::PathBuf};
+use std::{env, path::PathBuf};
 
 use runtime_core::layout::{is_identifier, is_instance, is_txid};
 
@@ -40,12 +40,8 @@ pub struct Flags {
     pub debug: bool,
     /// For the daemon: its instance.
     pub instance: String,
-    /// For the daemon: its socket.
-    pub socket: PathBuf,
     /// For the daemon: its group.
     pub group: String,
-    /// For the daemon: the listener, the owner lock, the pipe on which `start` lets it go.
-    pub fds: Vec<RawFd>,
     /// For gc: the transaction.
     pub txid: String,
 }
@@ -62,9 +58,7 @@ impl Flags {
             bundle: None,
             debug: false,
             instance: String::new(),
-            socket: PathBuf::new(),
             group: String::new(),
-            fds: vec![],
             txid: String::new(),
         };
         let mut action = None;
@@ -100,17 +94,7 @@ impl Flags {
                         "bundle" => flags.bundle = Some(value.into()),
                         "publish-binary" | "socket-dir" => {}
                         "instance" => flags.instance = value,
-                        "socket" => flags.socket = value.into(),
                         "group" => flags.group = value,
-                        "fds" => {
-                            flags.fds = value
-                                .split(',')
-                                .map(|n| {
-                                    n.parse()
-                                        .map_err(|_| usage(format!("-fds {value:?} is no list of numbers")))
-                                })
-                                .collect::<Result<_, _>>()?;
-                        }
                         "txid" => flags.txid = value,
                         _ => return Err(usage(format!("unknown flag -{name}"))),
                     }

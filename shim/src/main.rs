@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod flags;
 mod gc;
+mod handover;
 mod info;
 mod leave;
 mod logging;

@@ -1,25 +1,18 @@
 //! `start`: gives the address of the pod's daemon, and makes that daemon where there is none.
 //!
-//! It is the most exposed moment: if it fails, or is killed, nobody calls `delete`. So everything it makes is either
-//! undone here or tied to it: the daemon leaves by itself unless `start` lets it go after the answer is out.
+//! It is the most exposed moment: if it fails, or is killed, nobody calls `delete`. So the daemon is spawned before
+//! anything else is made: it removes what a `start` that dies has made, and leaves. What fails is undone here.
 
 use std::{
     fs, io,
-    io::Write,
-    os::{
-        fd::{AsFd, AsRawFd, OwnedFd, RawFd},
-        unix::{
-            fs::DirBuilderExt,
-            net::{UnixListener, UnixStream},
-            process::CommandExt,
-        },
+    os::unix::{
+        fs::DirBuilderExt,
+        net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use proc_id::Process;
 use runtime_core::{
     config::Config,
     layout::{Layout, hex_digest},
@@ -27,14 +20,9 @@ use runtime_core::{
     pod::{Pod, PodFile, inode_of, remove_socket},
     request::{annotations, group_of},
 };
-use rustix::{
-    fs::Mode,
-    io::{FdFlags, fcntl_setfd},
-    pipe::{PipeFlags, pipe_with},
-    process::{Signal, umask},
-};
+use rustix::{fs::Mode, process::umask};
 
-use crate::{bootstrap::Asked, error::Error, flags::Flags, private};
+use crate::{bootstrap::Asked, error::Error, flags::Flags, handover::Daemon, private};
 
 /// How long another `start` of the same pod may hold the pod lock.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -49,28 +37,48 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     let group = group_of(&annotations(Path::new("."))?, &flags.id)?;
     let layout = Layout::new(&Config::from_env()?.root, &flags.address);
     let pod = Pod::open(&layout, &flags.namespace, &group)?;
+    // Before the first file of ours is made: a pod that is not served yet gets its daemon, which tidies up if we die.
+    let served = pod.read().map(|file| owner::is_alive(&layout, &file.owner)).transpose()?.unwrap_or(false);
+    let keeper = if served { None } else { Some(Keeper::spawn(flags, &group)?) };
+    fault::point("start.spawned").map_err(runtime_core::Error::from)?;
     let lock = pod.lock(Instant::now() + LOCK_WAIT)?;
-
-    if let Some(address) = running(&layout, &pod, flags, &group)? {
-        write_address(&address)?;
-        return asked.answer(&address);
-    }
-    if let Some(stale) = pod.read() {
-        remove_socket(&stale)?;
-    }
-    let socket = asked.socket_dir.join(hex_digest(&[&flags.address, &flags.namespace, &group]));
-    let started = Started::new(flags, &layout, &pod, &group, socket);
-    match started.and_then(|started| started.answer(&asked)) {
+    match locked(flags, &asked, &layout, &pod, &group, keeper) {
         Ok(()) => Ok(()),
         Err(failed) => {
             // A `start` that fails gets no clean-up call: nothing of it may stay.
             match pod.read() {
+                Some(file) if owner::is_alive(&layout, &file.owner)? => {}
                 Some(file) => pod.remove(&file, lock)?,
                 None => pod.unlock(lock)?,
             }
             Err(failed)
         }
     }
+}
+
+/// What is done under the pod lock: the answer is the address of the daemon that serves, or of a new one.
+fn locked(
+    flags: &Flags,
+    asked: &Asked,
+    layout: &Layout,
+    pod: &Pod,
+    group: &str,
+    keeper: Option<Keeper>,
+) -> Result<(), Error> {
+    fault::point("start.locked").map_err(runtime_core::Error::from)?;
+    if let Some(address) = running(layout, pod, flags, group)? {
+        write_address(&address)?;
+        return asked.answer(&address);
+    }
+    let keeper = match keeper {
+        Some(keeper) => keeper,
+        None => Keeper::spawn(flags, group)?,
+    };
+    if let Some(stale) = pod.read() {
+        remove_socket(&stale)?;
+    }
+    let socket = asked.socket_dir.join(hex_digest(&[&flags.address, &flags.namespace, group]));
+    Started::new(layout, pod, keeper, socket)?.answer(asked)
 }
 
 /// The address of a daemon that answers. A daemon that leaves is waited for; one that lives and is silent is an error:
@@ -93,64 +101,48 @@ fn running(layout: &Layout, pod: &Pod, flags: &Flags, group: &str) -> Result<Opt
     }
 }
 
-/// A daemon that was made by this `start` and is not let go yet.
+/// The daemon that is to be, and the instance it is spawned as.
+struct Keeper {
+    instance: String,
+    daemon: Daemon,
+}
+
+impl Keeper {
+    fn spawn(flags: &Flags, group: &str) -> Result<Self, Error> {
+        let instance = owner::new_instance()?;
+        let daemon = Daemon::spawn(flags, group, &instance)?;
+        Ok(Self { instance, daemon })
+    }
+}
+
+/// What this `start` made for a daemon that is not let go yet.
 struct Started<'a> {
     pod: &'a Pod,
     file: PodFile,
     owner: Option<Owner>,
-    daemon: Option<(Child, Process)>,
-    release: Option<fs::File>,
+    daemon: Option<Daemon>,
 }
 
 impl<'a> Started<'a> {
-    fn new(
-        flags: &Flags,
-        layout: &Layout,
-        pod: &'a Pod,
-        group: &str,
-        socket: PathBuf,
-    ) -> Result<Self, Error> {
-        let owner = Owner::create(layout)?;
-        let file = pod.file_of(owner.instance(), socket);
-        let mut started = Self { pod, file, owner: Some(owner), daemon: None, release: None };
+    fn new(layout: &Layout, pod: &'a Pod, keeper: Keeper, socket: PathBuf) -> Result<Self, Error> {
+        let Keeper { instance, mut daemon } = keeper;
+        let owner = Owner::create(layout, instance)?;
+        let mut file = pod.file_of(owner.instance(), socket);
+        file.daemon = daemon.id().cloned();
+        let mut started = Self { pod, file, owner: None, daemon: None };
         // Before the socket is made, so that whoever cleans up knows where it is.
-        pod.write(&started.file)?;
-        fault::point("start.pod").map_err(runtime_core::Error::from)?;
-        let listener = listen(&started.file.socket)?;
-        started.file.inode = inode_of(&started.file.socket);
-        started.spawn(flags, group, &listener)?;
-        pod.write(&started.file)?;
-        Ok(started)
-    }
-
-    fn spawn(&mut self, flags: &Flags, group: &str, listener: &UnixListener) -> Result<(), Error> {
-        let (wait, release) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::system("make a pipe"))?;
-        let Some(owner) = &self.owner else { return Ok(()) };
-        // This process has one thread and spawns one child: it is safe to let these three be inherited.
-        let fds: Vec<RawFd> = [listener.as_fd(), owner.fd().as_fd(), wait.as_fd()]
-            .into_iter()
-            .map(|fd| fcntl_setfd(fd, FdFlags::empty()).map(|()| fd.as_raw_fd()))
-            .collect::<Result<_, _>>()
-            .map_err(Error::system("hand over descriptors"))?;
-        let list = fds.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .arg0("containerd-shim-urunc-v2")
-            .args(["-namespace", &flags.namespace, "-address", &flags.address, "-id", &flags.id])
-            .args(["-group", group, "-instance", owner.instance(), "-fds", &list])
-            .arg("-socket")
-            .arg(&self.file.socket)
-            .args(flags.debug.then_some("-debug"))
-            .arg("daemon")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let child = command.spawn().map_err(Error::system("spawn the daemon"))?;
-        let process = Process::of_child(child.id())?;
-        self.file.daemon = Some(process.id().clone());
-        self.daemon = Some((child, process));
-        self.release = Some(release.into());
-        Ok(())
+        let listener = pod.write(&started.file).map_err(Error::from).and_then(|()| {
+            fault::point("start.pod").map_err(runtime_core::Error::from)?;
+            listen(&started.file.socket)
+        });
+        started.file.inode = listener.as_ref().ok().and_then(|_| inode_of(&started.file.socket));
+        let handed = listener.and_then(|listener| {
+            fault::point("start.bound").map_err(runtime_core::Error::from)?;
+            pod.write(&started.file)?;
+            daemon.hand_over(&listener, owner.fd())
+        });
+        (started.owner, started.daemon) = (Some(owner), Some(daemon));
+        handed.map(|()| started)
     }
 
     /// Prints the address and lets the daemon go.
@@ -159,10 +151,9 @@ impl<'a> Started<'a> {
         let address = address(&self.file.socket);
         write_address(&address)?;
         asked.answer(&address)?;
-        if let Some(mut release) = self.release.take() {
-            release.write_all(b"g").map_err(Error::system("let the daemon go"))?;
+        if let Some(daemon) = self.daemon.take() {
+            daemon.let_go()?;
         }
-        self.daemon = None;
         self.owner = None;
         Ok(())
     }
@@ -171,10 +162,7 @@ impl<'a> Started<'a> {
 impl Drop for Started<'_> {
     /// What was made and not let go is undone: the daemon first, then what it has.
     fn drop(&mut self) {
-        if let Some((mut child, process)) = self.daemon.take() {
-            process.signal(Signal::KILL).ok();
-            child.wait().ok();
-        }
+        self.daemon = None;
         if let Some(owner) = self.owner.take() {
             // Bound by us, and not what a stranger has there.
             if self.file.inode.is_some() {
@@ -220,19 +208,4 @@ fn listen(socket: &Path) -> Result<UnixListener, Error> {
 fn write_address(address: &str) -> Result<(), Error> {
     let (new, path) = (".address", "address");
     fs::write(new, address).and_then(|()| fs::rename(new, path)).map_err(Error::file("write", path))
-}
-
-/// Takes the descriptors that `start` handed over, and makes them ours alone.
-pub fn take_fds(flags: &Flags) -> Result<[OwnedFd; 3], Error> {
-    use std::os::fd::FromRawFd;
-    let [listener, owner, release] = flags.fds[..] else {
-        return Err(Error::Usage { problem: "-fds needs three numbers".to_owned() });
-    };
-    runtime_core::launcher::close_inherited(&flags.fds);
-    // SAFETY: `start` made these descriptors inheritable for us, and nothing else in this fresh process has them.
-    let fds = [listener, owner, release].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-    for fd in &fds {
-        fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(Error::system("keep its descriptors"))?;
-    }
-    Ok(fds)
 }

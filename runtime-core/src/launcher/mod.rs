@@ -28,6 +28,7 @@ use std::{
 pub use daemon::{Gate, Launcher, reap};
 pub use helper::Helper;
 pub use message::{Device, Door, Exec, Network, NetworkAct, Setup, View};
+pub use socket::Socket;
 
 /// The hidden action of the shim that is the launcher, or a helper of its kind.
 pub const ACTION: &str = "launch";

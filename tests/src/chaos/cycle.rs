@@ -81,22 +81,15 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
 }
 
 /// What is a leak at once, and what may still go: all that a living daemon has, which leaves by itself when nobody asks
-/// it anything for a minute; and the files of a `start` that was killed, after which containerd calls nobody: the next who
-/// comes removes them. containerd itself kills a `start` whose client is gone.
+/// it anything.
 fn judge(choice: &Choice, left: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
     let is_daemon = |entry: &Entry| {
         let lives = !entry.detail.contains("a zombie");
         entry.kind == Kind::Process && lives && entry.detail.contains("containerd-shim-")
     };
-    let is_book = |entry: &Entry| {
-        let path = |folder| entry.name.contains(folder);
-        let is_dead_socket = entry.kind == Kind::UnixSocket && entry.detail.contains("nobody listens");
-        let of_start = matches!(choice.victim, Victim::Start | Victim::Client);
-        entry.kind == Kind::File && (path("/.owners/") || path("/.pods/")) || of_start && is_dead_socket
-    };
     // A containerd that is killed while it removes a bundle leaves it: its own folder, in which nothing of ours is.
     let is_containerds = |entry: &Entry| choice.victim == Victim::Containerd && is_bundle(entry);
-    if left.iter().any(is_daemon) || left.iter().all(|entry| is_book(entry) || is_containerds(entry)) {
+    if left.iter().any(is_daemon) || left.iter().all(is_containerds) {
         (Vec::new(), left)
     } else {
         (left, Vec::new())

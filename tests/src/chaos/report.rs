@@ -60,13 +60,6 @@ impl Report {
         self.runs.is_empty()
     }
 
-    /// Those of them that are ours beyond doubt: a stranger was touched, or the victim was neither containerd nor its
-    /// client. What these leave of themselves when they are killed cannot always be told from what the shim leaves.
-    pub fn failed_by_us(&self) -> usize {
-        let by_others = |o: &Outcome| matches!(o.choice.victim, Victim::Containerd | Victim::Client);
-        self.judged().filter(|o| !o.is_clean() && (o.touched.is_some() || !by_others(o))).count()
-    }
-
     /// How many of our cycles failed. runc's are to compare with, unless there are no others.
     pub fn failed(&self) -> usize {
         self.judged().filter(|outcome| !outcome.is_clean()).count()

@@ -320,7 +320,7 @@ impl RunDir {
 
     /// Removes the run directory, the record last but for its lock. What somebody set aside stays, and with it the
     /// directory. The folder of the namespace goes when it is empty.
-    pub fn remove(self, lock: Lock) -> Result<(), Error> {
+    pub fn remove(&self, lock: Lock) -> Result<(), Error> {
         self.clear()?;
         self.dir.remove(layout::RECORD)?;
         lock.unlink(&self.dir)?;

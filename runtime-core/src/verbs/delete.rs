@@ -136,10 +136,16 @@ impl Runtime {
             let killed = container.live().killed;
             killed.map_or_else(Exit::killed, |signal| Exit::now(128 + signal.unsigned_abs()))
         });
-        if !report.is_clean() {
-            let report = describe(&report);
+        let stuck = if report.is_clean() {
+            // Without room for a tombstone the record stays, and with it the container: somebody has to try again.
+            remains.leave(&dir, &mut record, exit).err().map(|e| e.chain())
+        } else {
+            Some(describe(&report))
+        };
+        if let Some(report) = stuck {
             tracing::error!(id, txid = record.txid, report, "clean-up is blocked; it is tried again");
             record.state = State::UnwindBlocked;
+            record.tombstone = false;
             if let Err(e) = dir.write(&record) {
                 tracing::warn!(id, error = e.chain(), "the record was not written");
             }
@@ -148,9 +154,6 @@ impl Runtime {
             return Err(Error::UnwindBlocked { id: id.clone(), report });
         }
         let pid = record.pid();
-        if let Err(e) = remains.leave(dir, record, exit) {
-            tracing::warn!(id, error = e.chain(), "the run directory was not removed");
-        }
         drop(work);
         self.forget(id);
         self.follow_oom_score();
@@ -173,11 +176,11 @@ enum Remains {
 }
 
 impl Remains {
-    fn leave(self, dir: RunDir, mut record: Record, exit: Exit) -> Result<(), Error> {
+    fn leave(self, dir: &RunDir, record: &mut Record, exit: Exit) -> Result<(), Error> {
         let lock = dir.lock(Instant::now() + Duration::from_secs(1))?;
         match self {
             // Without its bundle its `delete` cannot come: nobody would read the tombstone.
-            Self::Tombstone if !record.is_expired()? => bury(&dir, &mut record, exit),
+            Self::Tombstone if !record.is_expired()? => bury(dir, record, exit),
             Self::Nothing | Self::Tombstone => dir.remove(lock),
         }
     }

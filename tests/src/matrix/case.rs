@@ -73,14 +73,22 @@ impl Undo {
         }
     }
 
+    /// At which points of an undo it strikes, and how.
+    pub(super) fn strikes(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::FailsOnce => Some((".undo", "error")),
+            Self::Killed => Some((".undone", "kill")),
+            Self::Twice => Some((".undone", "error")),
+            Self::Works | Self::DiskFull => None,
+        }
+    }
+
     /// The faults that make it so, once something has fired at `point`.
     pub(super) fn faults(self, point: &str) -> Vec<String> {
-        match self {
-            Self::Works => vec![],
-            Self::FailsOnce => vec![format!("*.undo#once@{point}=error")],
-            Self::Killed => vec![format!("*.undone#once@{point}=kill")],
-            Self::Twice => vec![format!("*.undone#once@{point}=error")],
-            Self::DiskFull => vec![format!("record.write@{point}=error")],
+        match self.strikes() {
+            Some((place, action)) => vec![format!("*{place}#once@{point}={action}")],
+            None if self == Self::DiskFull => vec![format!("record.write@{point}=error")],
+            None => vec![],
         }
     }
 }

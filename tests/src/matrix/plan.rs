@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt};
 
 use crate::direct::{Bench, Fired};
 
-use super::Verb;
+use super::{Fault, Undo, Verb};
 
 /// Where in a step a point is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +105,14 @@ impl Plan {
     pub fn steps(&self) -> Vec<&str> {
         let begun = self.points.iter().filter(|p| p.place == Place::BeforeIntent);
         begun.map(|p| p.step.as_str()).collect()
+    }
+
+    /// Whether this undo can be had behind this fault: a Delete that hung in its last undo goes on with nothing.
+    pub fn can_follow(&self, point: &Point, fault: Fault, undo: Undo) -> bool {
+        let Some((place, _)) = undo.strikes() else { return true };
+        let at = self.points.iter().position(|p| p == point).expect("a point of this plan");
+        let is_struck = |p: &Point| p.name.ends_with(place);
+        self.verb != Verb::Delete || fault != Fault::Hang || self.points[at + 1..].iter().any(is_struck)
     }
 
     /// Whether anything is undone when it fails here: a step's intent is durable.

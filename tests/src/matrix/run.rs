@@ -43,9 +43,7 @@ impl Case {
                 bundle
             }
         };
-        if undone && matches!(self.undo, Undo::FailsOnce | Undo::Killed | Undo::Twice) {
-            let place = if self.undo == Undo::FailsOnce { ".undo" } else { ".undone" };
-            let action = if self.undo == Undo::Killed { "kill" } else { "error" };
+        if let Some((place, action)) = self.undo.strikes().filter(|_| undone) {
             let fired = bench.faults.fired();
             let struck = fired.iter().any(|f| f.name.ends_with(place) && f.action == action);
             assert!(struck, "the undo's fault did not fire: {fired:?}");

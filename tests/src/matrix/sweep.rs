@@ -80,7 +80,8 @@ fn cases(plan: &Plan, choice: &Choice) -> Vec<(Case, bool)> {
         for fault in Fault::EACH {
             // In turns: each undo meets each way on.
             let pair = (Undo::ALL[turn % Undo::ALL.len()], Next::ALL[turn % Next::ALL.len()]);
-            for undo in Undo::ALL.into_iter().filter(|undo| undone || *undo == Undo::Works) {
+            let can_be = |undo: &Undo| *undo == Undo::Works || undone && plan.can_follow(point, fault, *undo);
+            for undo in Undo::ALL.into_iter().filter(can_be) {
                 for next in Next::ALL {
                     let is_turn = (undo, next) == pair || (!undone && next == pair.1);
                     let is_chosen = match choice {

@@ -81,7 +81,8 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     let [listener, owner, release] = take_fds(flags)?;
     setsid().map_err(Error::system("make a session"))?;
     umask(rustix::fs::Mode::from_raw_mode(0o077));
-    logging::init(flags);
+    let config = Config::load()?;
+    logging::init(flags, &config.log_level());
     // The bundle is containerd's to remove.
     chdir("/").map_err(Error::system("leave the bundle"))?;
     raise_oom_score();
@@ -91,19 +92,24 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         .thread_keep_alive(Duration::from_secs(1))
         .build()
         .map_err(Error::system("start its runtime"))?;
-    let result = runtime.block_on(serve(flags, listener, owner, release));
+    let result = runtime.block_on(serve(flags, config.clone(), listener, owner, release));
     if let Err(e) = &result {
         tracing::error!(error = e.chain(), "the daemon failed");
         // Its owner lock went with it: what `start` made for it is a dead daemon's now.
-        tidy(&Layout::new(&Config::from_env()?.root, &flags.address));
+        tidy(&Layout::new(&config.root, &flags.address));
     }
     // Threads of the pool that still wait for something do not keep a daemon that has left.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(flags: &Flags, listener: OwnedFd, owner: OwnedFd, release: OwnedFd) -> Result<(), Error> {
-    let config = Config::from_env()?;
+async fn serve(
+    flags: &Flags,
+    config: Config,
+    listener: OwnedFd,
+    owner: OwnedFd,
+    release: OwnedFd,
+) -> Result<(), Error> {
     let layout = Layout::new(&config.root, &flags.address);
     let owner = Owner::inherit(&layout, &flags.instance, owner)?;
     let pod = Pod::open(&layout, &flags.namespace, &flags.group)?;

@@ -47,7 +47,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     runtime_core::launcher::close_inherited(&[]);
     let asked = Asked::read(flags)?;
     let group = group_of(&annotations(Path::new("."))?, &flags.id)?;
-    let layout = Layout::new(&Config::from_env()?.root, &flags.address);
+    let layout = Layout::new(&Config::load()?.root, &flags.address);
     let pod = Pod::open(&layout, &flags.namespace, &group)?;
     let lock = pod.lock(Instant::now() + LOCK_WAIT)?;
 

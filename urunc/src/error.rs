@@ -152,6 +152,13 @@ pub enum Error {
         #[source]
         source: runtime_core::Error,
     },
+    /// The configuration cannot be understood.
+    #[error("configuration")]
+    Configuration {
+        /// Why.
+        #[source]
+        source: runtime_core::Error,
+    },
     /// A value that JSON cannot express.
     #[error("cannot write JSON")]
     Json {

@@ -4,6 +4,7 @@
 //! failure is printed once, on stderr, as `urunc: ` and the chain of causes: status 2 when the command line is at
 //! fault, 1 when the work failed (2 where 1 is an answer).
 
+mod config;
 mod error;
 mod gc;
 mod image;
@@ -44,6 +45,9 @@ enum Verb {
     List(list::Args),
     /// Clean up what shims that died left behind
     Gc(gc::Args),
+    /// Tell what the configuration is, and who said so
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(config::Verb),
     /// Make container images of unikernels and microVMs
     #[command(subcommand, arg_required_else_help = true)]
     Image(image::Verb),
@@ -59,6 +63,7 @@ impl Verb {
         match self {
             Self::List(args) => args.run().map(|()| SUCCESS),
             Self::Gc(args) => args.run(),
+            Self::Config(verb) => verb.run().map(|()| SUCCESS),
             Self::Image(verb) => verb.run().map(|()| SUCCESS),
             Self::Leakcheck(args) => args.run(),
             Self::Version(args) => args.run().map(|()| SUCCESS),
@@ -70,7 +75,7 @@ impl Verb {
         match self {
             Self::Leakcheck(_) => leakcheck::UNKNOWN,
             Self::Gc(_) => gc::UNKNOWN,
-            Self::Image(_) | Self::List(_) | Self::Version(_) => FAILURE,
+            Self::Config(_) | Self::Image(_) | Self::List(_) | Self::Version(_) => FAILURE,
         }
     }
 }

@@ -5,9 +5,12 @@
 //! fault, 1 when the work failed (2 where 1 is an answer).
 
 mod config;
+mod doctor;
 mod error;
+mod find;
 mod gc;
 mod image;
+mod inspect;
 mod leakcheck;
 mod list;
 mod output;
@@ -43,6 +46,10 @@ struct Cli {
 enum Verb {
     /// List the containers that are recorded on this host
     List(list::Args),
+    /// Tell all that is known of one container, and what is true of it now
+    Inspect(inspect::Args),
+    /// Tell what this host lacks to run guests, and how to mend it
+    Doctor(doctor::Args),
     /// Clean up what shims that died left behind
     Gc(gc::Args),
     /// Tell what the configuration is, and who said so
@@ -62,6 +69,8 @@ impl Verb {
     fn run(self) -> Result<u8, Error> {
         match self {
             Self::List(args) => args.run().map(|()| SUCCESS),
+            Self::Inspect(args) => args.run().map(|()| SUCCESS),
+            Self::Doctor(args) => args.run(),
             Self::Gc(args) => args.run(),
             Self::Config(verb) => verb.run().map(|()| SUCCESS),
             Self::Image(verb) => verb.run().map(|()| SUCCESS),
@@ -75,7 +84,8 @@ impl Verb {
         match self {
             Self::Leakcheck(_) => leakcheck::UNKNOWN,
             Self::Gc(_) => gc::UNKNOWN,
-            Self::Config(_) | Self::Image(_) | Self::List(_) | Self::Version(_) => FAILURE,
+            Self::Doctor(_) => doctor::UNKNOWN,
+            Self::Config(_) | Self::Inspect(_) | Self::Image(_) | Self::List(_) | Self::Version(_) => FAILURE,
         }
     }
 }

@@ -304,6 +304,7 @@ impl Runtime {
             network: None,
             stdio: request.stdio.clone(),
             exit: None,
+            last_words: None,
             tombstone: false,
         })
     }

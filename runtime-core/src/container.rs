@@ -7,7 +7,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use proc_id::Process;
@@ -82,6 +82,8 @@ pub struct Live {
     pub is_sandbox: bool,
     /// `process.oomScoreAdj`.
     pub oom_score_adj: Option<i32>,
+    /// How long its guest may take after its power button until it is killed; `None`: as long as it likes.
+    pub grace: Option<Duration>,
     /// The pod's interface, once it is reserved for this container.
     pub interface: Option<InterfaceId>,
     /// How much had been said when the guest was let go.
@@ -134,6 +136,7 @@ impl Container {
                 made_of: None,
                 is_sandbox: false,
                 oom_score_adj: None,
+                grace: None,
                 interface: None,
                 said_before: 0,
                 stdio: Stdio::default(),

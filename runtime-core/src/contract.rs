@@ -51,6 +51,11 @@ impl Keys {
         self
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// Whether nothing was given at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -45,6 +45,7 @@ pub fn record(dir: &RunDir, txid: &str) -> Result<Record, Error> {
         network: network(dir, txid),
         stdio: StdioPaths::default(),
         exit: None,
+        last_words: None,
         tombstone: false,
     })
 }

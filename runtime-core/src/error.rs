@@ -73,6 +73,16 @@ pub enum Error {
         /// What would be right.
         remedy: String,
     },
+    /// The operator's configuration, or a container's runtime options, cannot be understood.
+    #[error("{place}: {}{problem}", if key.is_empty() { String::new() } else { format!("{key}: ") })]
+    Config {
+        /// The file and line, or who else said it.
+        place: String,
+        /// The key; empty: none.
+        key: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
     /// What was asked for is right, but this host lacks something.
     #[error("{field}: {}{problem}; {remedy}", quoted(value))]
     Unmet {
@@ -260,9 +270,10 @@ impl Error {
             Self::NotFound { .. } | Self::Ended { .. } => Kind::NotFound,
             Self::AlreadyExists { .. } => Kind::AlreadyExists,
             Self::Invalid { .. } | Self::Spec { .. } => Kind::InvalidArgument,
-            Self::WrongState { .. } | Self::Unmet { .. } | Self::ForeignRecord { .. } => {
-                Kind::FailedPrecondition
-            }
+            Self::WrongState { .. }
+            | Self::Unmet { .. }
+            | Self::Config { .. }
+            | Self::ForeignRecord { .. } => Kind::FailedPrecondition,
             Self::Unsupported { .. } => Kind::Unimplemented,
             Self::Cancelled { .. } => Kind::Aborted,
             Self::Deadline { .. } => Kind::DeadlineExceeded,

@@ -12,7 +12,7 @@ use vmm_api::{
 
 use crate::{
     Error,
-    config::{Config, DEFAULT_MEMORY_MIB},
+    config::Config,
     contract::{self, Keys},
     network::netns_path,
     request::Request,
@@ -92,10 +92,15 @@ pub struct Memory {
 
 impl Memory {
     /// Decides. `limit`: of the container, in bytes. `room`: what the parent cgroup's limit leaves for this
-    /// container, in bytes; `None`: no limit there.
-    pub fn decide(limit: Option<u64>, overhead_mib: u64, room: Option<u64>) -> Result<Self, Error> {
+    /// container, in bytes; `None`: no limit there. `default_mib`: guest RAM where there is no limit.
+    pub fn decide(
+        limit: Option<u64>,
+        overhead_mib: u64,
+        room: Option<u64>,
+        default_mib: u64,
+    ) -> Result<Self, Error> {
         let Some(limit) = limit else {
-            return Ok(Self { guest_mib: DEFAULT_MEMORY_MIB, cgroup_bytes: None, rule: MemoryRule::Default });
+            return Ok(Self { guest_mib: default_mib, cgroup_bytes: None, rule: MemoryRule::Default });
         };
         let overhead = overhead_mib * MIB;
         let (guest_mib, bytes, rule) = match room {
@@ -229,7 +234,9 @@ impl GuestPlan {
         config: &Config,
     ) -> Result<Self, Error> {
         let kind = kind(&facts.keys)?;
-        let memory = Memory::decide(request.memory, monitor.overhead_mib(), facts.memory_room)?;
+        let overhead = config.overhead_mib(monitor);
+        let default = config.default_memory_mib(monitor);
+        let memory = Memory::decide(request.memory, overhead, facts.memory_room, default)?;
         let (rootfs, chosen) = match facts.rootfs {
             Ok(rootfs) => (RootfsChoice::Chosen(rootfs.clone()), Some(rootfs)),
             Err(reason) => (RootfsChoice::AtStart(reason), None),
@@ -246,8 +253,9 @@ impl GuestPlan {
                 initrd: false,
                 args: request.args.clone(),
                 memory_mib: memory.guest_mib,
-                vcpus: request.vcpus,
+                vcpus: request.vcpus.unwrap_or_else(|| config.default_vcpus(monitor)),
                 accel: config.accel,
+                data_path: config.data_path(monitor),
                 network: None,
             },
             rootfs,
@@ -328,18 +336,18 @@ mod tests {
 
     #[test]
     fn guest_ram_is_the_limit_and_the_cgroup_pays_for_the_monitor() {
-        let none = Memory::decide(None, 100, None).unwrap();
+        let none = Memory::decide(None, 100, None, 256).unwrap();
         assert_eq!((none.guest_mib, none.cgroup_bytes, none.rule), (256, None, MemoryRule::Default));
-        let plus = Memory::decide(Some(64 * MIB + 5), 100, None).unwrap();
+        let plus = Memory::decide(Some(64 * MIB + 5), 100, None, 256).unwrap();
         assert_eq!(
             (plus.guest_mib, plus.cgroup_bytes, plus.rule),
             (64, Some(164 * MIB + 5), MemoryRule::LimitPlusOverhead)
         );
         assert_eq!(
-            Memory::decide(Some(64 * MIB), 100, Some(164 * MIB)).unwrap().rule,
+            Memory::decide(Some(64 * MIB), 100, Some(164 * MIB), 256).unwrap().rule,
             MemoryRule::LimitPlusOverhead
         );
-        let minus = Memory::decide(Some(164 * MIB), 100, Some(200 * MIB)).unwrap();
+        let minus = Memory::decide(Some(164 * MIB), 100, Some(200 * MIB), 256).unwrap();
         assert_eq!(
             (minus.guest_mib, minus.cgroup_bytes, minus.rule),
             (64, Some(164 * MIB), MemoryRule::LimitMinusOverhead)
@@ -349,7 +357,7 @@ mod tests {
     #[test]
     fn too_little_memory_is_a_precondition() {
         for (limit, room) in [(MIB, None), (64 * MIB, Some(64 * MIB)), (0, None)] {
-            let e = Memory::decide(Some(limit), 100, room).unwrap_err();
+            let e = Memory::decide(Some(limit), 100, room, 256).unwrap_err();
             assert_eq!(e.kind(), Kind::FailedPrecondition);
             assert!(e.to_string().contains("memory.limit"), "{e}");
         }

@@ -163,6 +163,9 @@ pub struct Record {
     pub stdio: StdioPaths,
     /// How it ended.
     pub exit: Option<Exit>,
+    /// What the monitor said on its stderr, at the end of it; for `urunc inspect`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_words: Option<String>,
     /// Everything is undone; only bundle identity, pid and exit are kept, for the id's own `delete` to print.
     #[serde(default)]
     pub tombstone: bool,

@@ -101,8 +101,8 @@ pub struct Request {
     pub memory: Option<u64>,
     /// `linux.resources.memory.swap`: memory and swap together, in bytes.
     pub memory_and_swap: Option<u64>,
-    /// From the CPU quota, rounded up.
-    pub vcpus: u32,
+    /// From the CPU quota, rounded up; `None`: there is none.
+    pub vcpus: Option<u32>,
     /// `process.oomScoreAdj`.
     pub oom_score_adj: Option<i32>,
     /// What the annotations give of the image contract.
@@ -268,14 +268,14 @@ fn namespaces(spec: &Spec) -> Result<Vec<Namespace>, Error> {
     Ok(namespaces)
 }
 
-fn vcpus(resources: Option<&LinuxResources>) -> Result<u32, Error> {
+fn vcpus(resources: Option<&LinuxResources>) -> Result<Option<u32>, Error> {
     let cpu = resources.and_then(|r| r.cpu().as_ref());
     let quota = cpu.and_then(|c| c.quota()).and_then(|q| u64::try_from(q).ok()).filter(|q| *q > 0);
-    let Some(quota) = quota else { return Ok(1) };
+    let Some(quota) = quota else { return Ok(None) };
     // The kernel's default period is 100 ms.
     let period = cpu.and_then(|c| c.period()).filter(|p| *p > 0).unwrap_or(100_000);
     let vcpus = quota.div_ceil(period);
-    u32::try_from(vcpus).ok().filter(|_| vcpus <= MOST_VCPUS).ok_or_else(|| {
+    u32::try_from(vcpus).ok().filter(|_| vcpus <= MOST_VCPUS).map(Some).ok_or_else(|| {
         invalid(
             "linux.resources.cpu.quota",
             &format!("{quota}/{period}"),
@@ -366,13 +366,13 @@ mod tests {
         let with =
             |cpu: Value| request(&json!({"ociVersion": "1.0.2", "linux": {"resources": {"cpu": cpu}}}));
         for (cpu, vcpus) in [
-            (json!({}), 1),
-            (json!({"quota": -1}), 1),
-            (json!({"quota": 0}), 1),
-            (json!({"quota": 50_000, "period": 100_000}), 1),
-            (json!({"quota": 100_000}), 1),
-            (json!({"quota": 100_001}), 2),
-            (json!({"quota": 250_000, "period": 100_000}), 3),
+            (json!({}), None),
+            (json!({"quota": -1}), None),
+            (json!({"quota": 0}), None),
+            (json!({"quota": 50_000, "period": 100_000}), Some(1)),
+            (json!({"quota": 100_000}), Some(1)),
+            (json!({"quota": 100_001}), Some(2)),
+            (json!({"quota": 250_000, "period": 100_000}), Some(3)),
         ] {
             assert_eq!(with(cpu.clone()).unwrap().vcpus, vcpus, "{cpu}");
         }

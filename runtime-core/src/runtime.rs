@@ -13,7 +13,7 @@ use vmm_api::{HostFacts, Monitor};
 
 use crate::{
     Error,
-    config::Config,
+    config::{Config, Options},
     container::Container,
     contract::{HYPERVISOR, invalid},
     events::EventSink,
@@ -36,6 +36,8 @@ pub struct CreateInput {
     pub rootfs: Vec<RootfsMount>,
     /// Its stdio.
     pub stdio: StdioPaths,
+    /// The runtime options that containerd gives for it.
+    pub options: Option<Options>,
 }
 
 /// The containers of one daemon.

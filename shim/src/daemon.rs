@@ -84,7 +84,8 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     memory::frugal();
     setsid().map_err(Error::system("make a session"))?;
     umask(rustix::fs::Mode::from_raw_mode(0o077));
-    logging::init(flags);
+    let config = Config::load()?;
+    logging::init(flags, &config.log_level());
     // The bundle is containerd's to remove.
     chdir("/").map_err(Error::system("leave the bundle"))?;
     raise_oom_score();
@@ -94,13 +95,13 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         .thread_keep_alive(Duration::from_secs(1))
         .build()
         .map_err(Error::system("start its runtime"))?;
-    let layout = Layout::new(&Config::from_env()?.root, &flags.address);
+    let layout = Layout::new(&config.root, &flags.address);
     let Some([listener, owner, release]) = handover::receive()? else {
         // `start` died, or found that the pod is served: what it had made meanwhile nobody else knows of.
         tidy(&layout);
         return Ok(());
     };
-    let result = runtime.block_on(serve(flags, layout.clone(), listener, owner, release));
+    let result = runtime.block_on(serve(flags, config, layout.clone(), listener, owner, release));
     if let Err(e) = &result {
         tracing::error!(error = e.chain(), "the daemon failed");
         // Its owner lock went with it: what `start` made for it is a dead daemon's now.
@@ -113,12 +114,12 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
 
 async fn serve(
     flags: &Flags,
+    config: Config,
     layout: Layout,
     listener: OwnedFd,
     owner: OwnedFd,
     release: OwnedFd,
 ) -> Result<(), Error> {
-    let config = Config::from_env()?;
     let owner = Owner::inherit(&layout, &flags.instance, owner)?;
     let pod = Pod::open(&layout, &flags.namespace, &flags.group)?;
     let address = env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", flags.address));

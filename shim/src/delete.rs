@@ -47,7 +47,7 @@ const DYING: Duration = Duration::from_secs(1);
 pub fn run(flags: &Flags) -> Result<(), Error> {
     logging::to_stderr(flags.debug);
     let deadline = Instant::now() + BUDGET;
-    let layout = Layout::new(&Config::from_env()?.root, &flags.address);
+    let layout = Layout::new(&Config::root()?, &flags.address);
     let Some((dir, record)) = find(flags, &layout)? else { return print(0, Exit::killed()) };
     let said = Arc::new(AtomicBool::new(false));
     watch_over(flags, &record, deadline + SLACK, &said);

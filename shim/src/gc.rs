@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub fn run(flags: &Flags) -> Result<(), Error> {
     runtime_core::launcher::close_inherited(&[]);
     rustix::process::setsid().map_err(Error::system("make a session"))?;
-    let layout = Layout::new(&Config::from_env()?.root, &flags.address);
+    let layout = Layout::new(&Config::root()?, &flags.address);
     let end = Instant::now() + BOUND;
     let mut pause = Duration::from_millis(200);
     while Instant::now() < end {

@@ -23,14 +23,14 @@ use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
 use crate::flags::Flags;
 
 /// Logs to the fifo of the bundle that is the working directory.
-pub fn init(flags: &Flags) {
+pub fn init(flags: &Flags, configured: &str) {
     let path = flags.bundle.as_deref().unwrap_or(Path::new(".")).join("log");
     let flags_open = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fifo = open(&path, flags_open, Mode::empty()).ok().filter(|fd| {
         // Only a fifo: a file would grow, and a device would do who knows what.
         fstat(fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo)
     });
-    set(fifo.map_or(Target::Nowhere, Target::Fifo), level(flags.debug));
+    set(fifo.map_or(Target::Nowhere, Target::Fifo), level(configured, flags.debug));
 }
 
 /// Logs to stderr: what `delete` says there is one warning in containerd's log.
@@ -38,9 +38,10 @@ pub fn to_stderr(debug: bool) {
     set(Target::Stderr, if debug { LevelFilter::INFO } else { LevelFilter::WARN });
 }
 
-fn level(debug: bool) -> LevelFilter {
-    let configured = std::env::var("URUNC_LOG").ok().and_then(|l| l.parse().ok());
-    configured.unwrap_or(if debug { LevelFilter::DEBUG } else { LevelFilter::INFO })
+/// The configured level, or that of `-debug` if it says more.
+fn level(configured: &str, debug: bool) -> LevelFilter {
+    let configured = configured.parse().unwrap_or(LevelFilter::INFO);
+    if debug { configured.max(LevelFilter::DEBUG) } else { configured }
 }
 
 fn set(target: Target, level: LevelFilter) {

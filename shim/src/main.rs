@@ -16,6 +16,7 @@ mod info;
 mod leave;
 mod logging;
 mod memory;
+mod options;
 mod peer;
 mod private;
 mod rpc_error;

@@ -37,6 +37,7 @@ use ttrpc::{
 use crate::{
     daemon::Daemon,
     events::timestamp,
+    options,
     rpc_error::{not_found, status, unimplemented},
 };
 
@@ -130,6 +131,7 @@ impl Task for TaskService {
                 stderr: req.stderr,
                 terminal: req.terminal,
             },
+            options: options::of(&req.options).map_err(|e| status(&e))?,
         };
         self.daemon.verbs.fetch_add(1, Ordering::Relaxed);
         // Without a wait between the two: a daemon that is not leaving now does not leave any more.

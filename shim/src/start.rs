@@ -35,7 +35,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     runtime_core::launcher::close_inherited(&[]);
     let asked = Asked::read(flags)?;
     let group = group_of(&annotations(Path::new("."))?, &flags.id)?;
-    let layout = Layout::new(&Config::from_env()?.root, &flags.address);
+    let layout = Layout::new(&Config::load()?.root, &flags.address);
     let pod = Pod::open(&layout, &flags.namespace, &group)?;
     // Before the first file of ours is made: a pod that is not served yet gets its daemon, which tidies up if we die.
     let served = pod.read().map(|file| owner::is_alive(&layout, &file.owner)).transpose()?.unwrap_or(false);

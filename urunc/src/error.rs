@@ -152,6 +152,31 @@ pub enum Error {
         #[source]
         source: runtime_core::Error,
     },
+    /// No container is called so.
+    #[error(
+        "{name}: no container of this id, or whose id begins so, is recorded below {root:?}; see urunc list"
+    )]
+    NoContainer {
+        /// What was given.
+        name: String,
+        /// Where the records are.
+        root: PathBuf,
+    },
+    /// More than one container is called so.
+    #[error("{name}: ambiguous, it may be {}; give more of the id, or NAMESPACE/ID", fits.join(" or "))]
+    Ambiguous {
+        /// What was given.
+        name: String,
+        /// What it may mean.
+        fits: Vec<String>,
+    },
+    /// The configuration cannot be understood.
+    #[error("configuration")]
+    Configuration {
+        /// Why.
+        #[source]
+        source: runtime_core::Error,
+    },
     /// A value that JSON cannot express.
     #[error("cannot write JSON")]
     Json {

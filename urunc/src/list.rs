@@ -80,7 +80,7 @@ impl Args {
 pub fn root(given: Option<PathBuf>) -> Result<PathBuf, Error> {
     match given {
         Some(root) => Ok(root),
-        None => Ok(Config::from_env().map_err(|source| Error::Records { source })?.root),
+        None => Config::root().map_err(|source| Error::Configuration { source }),
     }
 }
 

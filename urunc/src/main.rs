@@ -4,9 +4,13 @@
 //! failure is printed once, on stderr, as `urunc: ` and the chain of causes: status 2 when the command line is at
 //! fault, 1 when the work failed (2 where 1 is an answer).
 
+mod config;
+mod doctor;
 mod error;
+mod find;
 mod gc;
 mod image;
+mod inspect;
 mod leakcheck;
 mod list;
 mod output;
@@ -42,8 +46,15 @@ struct Cli {
 enum Verb {
     /// List the containers that are recorded on this host
     List(list::Args),
+    /// Tell all that is known of one container, and what is true of it now
+    Inspect(inspect::Args),
+    /// Tell what this host lacks to run guests, and how to mend it
+    Doctor(doctor::Args),
     /// Clean up what shims that died left behind
     Gc(gc::Args),
+    /// Tell what the configuration is, and who said so
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(config::Verb),
     /// Make container images of unikernels and microVMs
     #[command(subcommand, arg_required_else_help = true)]
     Image(image::Verb),
@@ -58,7 +69,10 @@ impl Verb {
     fn run(self) -> Result<u8, Error> {
         match self {
             Self::List(args) => args.run().map(|()| SUCCESS),
+            Self::Inspect(args) => args.run().map(|()| SUCCESS),
+            Self::Doctor(args) => args.run(),
             Self::Gc(args) => args.run(),
+            Self::Config(verb) => verb.run().map(|()| SUCCESS),
             Self::Image(verb) => verb.run().map(|()| SUCCESS),
             Self::Leakcheck(args) => args.run(),
             Self::Version(args) => args.run().map(|()| SUCCESS),
@@ -70,7 +84,8 @@ impl Verb {
         match self {
             Self::Leakcheck(_) => leakcheck::UNKNOWN,
             Self::Gc(_) => gc::UNKNOWN,
-            Self::Image(_) | Self::List(_) | Self::Version(_) => FAILURE,
+            Self::Doctor(_) => doctor::UNKNOWN,
+            Self::Config(_) | Self::Inspect(_) | Self::Image(_) | Self::List(_) | Self::Version(_) => FAILURE,
         }
     }
 }

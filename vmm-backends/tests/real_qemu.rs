@@ -71,6 +71,7 @@ fn spec(kind: GuestKind, kernel: Format, args: &[&str]) -> GuestSpec {
         memory_mib: 64,
         vcpus: 1,
         accel: Accel::Tcg,
+        data_path: None,
         network: None,
     }
 }

@@ -84,6 +84,9 @@ pub struct GuestSpec {
     pub vcpus: u32,
     /// The accelerator that the operator wants.
     pub accel: Accel,
+    /// Where the monitor's firmware is, if the operator put it elsewhere; valid in the private root, too.
+    #[serde(default)]
+    pub data_path: Option<PathBuf>,
     /// Its network interface, whose tap is the monitor's [`TAP_FD`]; `None`: it has none.
     #[serde(default)]
     pub network: Option<GuestNetwork>,

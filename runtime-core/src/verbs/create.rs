@@ -22,6 +22,7 @@ use time::OffsetDateTime;
 
 use crate::{
     CreateInput, Error, Runtime,
+    config::Config,
     container::Container,
     contract::{self, Keys},
     events::TaskEvent,
@@ -82,15 +83,19 @@ impl Runtime {
 
     fn create_reserved(&self, container: &Container, input: CreateInput) -> Result<(), Error> {
         let mut work = container.work();
+        let config = match &input.options {
+            Some(options) => &self.config.with(options)?,
+            None => &self.config,
+        };
         let request = Request::read(&input.id, &input.bundle, input.rootfs, input.stdio)?;
         // What the annotations alone show is refused before anything is made.
         if let Some(name) = request.keys.get(contract::HYPERVISOR) {
-            self.config.find_monitor(self.monitor(name)?)?;
+            config.find_monitor(self.monitor(name)?)?;
         }
         self.check_sandbox(&request)?;
         container.live().name.clone_from(&request.name);
         // Whatever the monitor needs comes on top of this, or off it.
-        Memory::decide(request.memory, 0, None)?;
+        Memory::decide(request.memory, 0, None, u64::MAX)?;
         let stdio = Stdio::open(&request.stdio)?;
         let mut record = self.first_record(&request)?;
         container.live().txid = Some(record.txid.clone());
@@ -107,7 +112,7 @@ impl Runtime {
             "create"
         );
 
-        let made = self.make(container, &request, &mut record, &dir, lock);
+        let made = self.make(container, &request, config, &mut record, &dir, lock);
         match made {
             Ok((launcher, plan)) => {
                 let pid = record.pid();
@@ -122,6 +127,7 @@ impl Runtime {
                     live.made_of = Some(record.bundle.clone());
                     live.is_sandbox = request.role == Role::Sandbox;
                     live.oom_score_adj = request.oom_score_adj;
+                    live.grace = config.grace;
                     live.stdio = stdio;
                 }
                 work.gate = Some(launcher.gate);
@@ -172,6 +178,7 @@ impl Runtime {
         &self,
         container: &Container,
         request: &Request,
+        config: &Config,
         record: &mut Record,
         dir: &RunDir,
         lock: Lock,
@@ -181,7 +188,7 @@ impl Runtime {
             request,
             container,
             spawner: &*self.spawner,
-            folders: self.config.monitor_folders(self.monitors.iter().map(|m| &**m)),
+            folders: config.monitor_folders(self.monitors.iter().map(|m| &**m)),
             deadline,
             cgroups: vec![],
             launcher: None,
@@ -200,7 +207,9 @@ impl Runtime {
         let what = match request.role {
             Role::Sandbox => What::Sandbox,
             // Every fd into the image is closed before the plan is durable: an open one keeps a block device busy.
-            Role::Guest => What::Guest(Box::new(self.plan(container, request, record, &mut launcher)?)),
+            Role::Guest => {
+                What::Guest(Box::new(self.plan(container, request, config, record, &mut launcher)?))
+            }
         };
         let plan = Plan { txid: record.txid.clone(), cgroup: record.cgroup.clone(), what };
         fault::point("plan.made")?;
@@ -295,6 +304,7 @@ impl Runtime {
             network: None,
             stdio: request.stdio.clone(),
             exit: None,
+            last_words: None,
             tombstone: false,
         })
     }
@@ -304,6 +314,7 @@ impl Runtime {
         &self,
         container: &Container,
         request: &Request,
+        config: &Config,
         record: &Record,
         launcher: &mut Launcher,
     ) -> Result<GuestPlan, Error> {
@@ -319,7 +330,7 @@ impl Runtime {
         keys.check()?;
         kind(&keys)?;
         let monitor = self.monitor(keys.get(contract::HYPERVISOR).unwrap_or(contract::DEFAULT_HYPERVISOR))?;
-        let program = self.config.find_monitor(monitor)?;
+        let program = config.find_monitor(monitor)?;
         let kernel = image::kernel(root, keys.required(contract::BINARY)?)?;
         let rootfs = choose_rootfs(root, &keys).map(Ok).or_else(deferred)?;
         let memory_room = match (&record.cgroup, request.memory) {
@@ -333,7 +344,7 @@ impl Runtime {
         };
         let network = self.choose_network(container, &record.txid, launcher.network.clone());
         let facts = Facts { keys, kernel, rootfs, network, memory_room, host: self.host, program };
-        let plan = GuestPlan::new(request, facts, monitor, &self.config)?;
+        let plan = GuestPlan::new(request, facts, monitor, config)?;
         if plan.memory.rule == MemoryRule::LimitMinusOverhead {
             self.deny(container, Share::Overhead);
         }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use containerd_shim_protos::api::Mount;
+use containerd_shim_protos::{api::Mount, protobuf::well_known_types::any::Any};
 
 use super::{
     Spec,
@@ -30,6 +30,8 @@ pub struct Bundle {
     pub stderr: String,
     /// As in the Create request.
     pub terminal: bool,
+    /// As in the Create request: the runtime options.
+    pub options: Option<Any>,
     /// Reads stdout from the beginning.
     pub output: Option<Reader>,
     /// Reads stderr from the beginning.
@@ -60,6 +62,7 @@ impl Bundle {
             stdout: of("stdout"),
             stderr: of("stderr"),
             terminal: false,
+            options: None,
             output: Some(Reader::open(&path.join("stdout"))),
             errors: Some(Reader::open(&path.join("stderr"))),
             log: Log::open(&path.join("log")),

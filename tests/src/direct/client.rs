@@ -217,6 +217,7 @@ fn create_request(bundle: &Bundle) -> CreateTaskRequest {
         stdout: bundle.stdout.clone(),
         stderr: bundle.stderr.clone(),
         terminal: bundle.terminal,
+        options: bundle.options.clone().into(),
         ..CreateTaskRequest::default()
     }
 }

@@ -67,6 +67,7 @@ mod tests {
             memory_mib: 64,
             vcpus: 1,
             accel: Accel::Auto,
+            data_path: None,
             network: None,
         }
     }

@@ -46,6 +46,14 @@ pub(super) fn plan(program: &Path, guest: &GuestSpec, host: HostFacts) -> Result
     let mut args: Vec<String> =
         ["-nodefaults", "-no-user-config", "-no-reboot", "-S"].map(str::to_owned).into();
     let mut option = |name: &str, value: &str| args.extend([name.to_owned(), value.to_owned()]);
+    if let Some(data) = &guest.data_path {
+        let path = data.to_str().ok_or_else(|| PlanError::Path {
+            monitor: NAME,
+            field: "monitors.qemu.data_path",
+            path: data.clone(),
+        })?;
+        option("-L", path);
+    }
     option("-display", "none");
     option("-sandbox", SANDBOX);
     option("-machine", machine);

@@ -9,7 +9,7 @@ const BZIMAGE: Format = Format::BzImage { cmdline_max: 2047 };
 
 fn guest(kind: GuestKind, kernel: Format, initrd: bool, args: &[&str], accel: Accel) -> GuestSpec {
     let args = args.iter().map(|&a| a.to_owned()).collect();
-    GuestSpec { kind, kernel, initrd, args, memory_mib: 256, vcpus: 2, accel, network: None }
+    GuestSpec { kind, kernel, initrd, args, memory_mib: 256, vcpus: 2, accel, data_path: None, network: None }
 }
 
 fn planned(guest: &GuestSpec, host: HostFacts) -> LaunchPlan {

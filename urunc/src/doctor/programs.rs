@@ -1,0 +1,163 @@
+//! What is installed and configured.
+
+use std::{
+    fs,
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use proc_id::Process;
+use runtime_core::config::{Config, Value};
+use rustix::process::Signal;
+
+use super::{Host, Row};
+
+/// How long a program may take to tell its version.
+const VERSION_WAIT: Duration = Duration::from_secs(5);
+/// Where containerd looks for its shims.
+const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+const SHIM: &str = "containerd-shim-urunc-v2";
+const RUNTIME: &str = "io.containerd.urunc.v2";
+
+/// The monitors that are built in: one of them is needed.
+pub fn monitors(host: &Host<'_>, config: Option<&Config>) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for monitor in vmm_backends::monitors() {
+        let configured = config.map(|c| c.get(&format!("monitors.{}.path", monitor.name())).value);
+        let configured = match configured {
+            Some(Value::Text(path)) if !path.is_empty() => Some(PathBuf::from(path)),
+            _ => None,
+        };
+        let path = match configured {
+            Some(path) => Some(path).filter(|path| is_program(&host.path(path))),
+            None => installed(host, monitor.program()),
+        };
+        rows.push(match path {
+            Some(path) => Row::ok(monitor.name(), format!("{}{}", path.display(), version(host, &path))),
+            None => Row::missing(
+                monitor.name(),
+                format!("{} is not installed", monitor.program()),
+                monitor.remedy(),
+            ),
+        });
+    }
+    rows
+}
+
+/// The shim, where containerd finds it.
+pub fn shim(host: &Host<'_>) -> Row {
+    match installed(host, SHIM) {
+        Some(path) => Row::ok("shim", format!("{}{}", path.display(), version(host, &path))),
+        None => Row::missing(
+            "shim",
+            format!("{SHIM} is in none of {}", FOLDERS.join(", ")),
+            "make install, or give containerd the whole path as the runtime",
+        ),
+    }
+}
+
+/// containerd, and whether its CRI plug-in knows the runtime. `ctr`, nerdctl and Docker need no configuration.
+pub fn containerd(host: &Host<'_>) -> Row {
+    let Some(program) = installed(host, "containerd") else {
+        return Row::missing("containerd", "containerd is not installed", "apt-get install containerd");
+    };
+    let found = format!("{}{}", program.display(), version(host, &program));
+    let mut files = vec![host.path("/etc/containerd/config.toml")];
+    for folder in ["/etc/containerd/conf.d", "/etc/containerd/config.d"] {
+        let entries = fs::read_dir(host.path(folder)).into_iter().flatten().flatten().map(|e| e.path());
+        files.extend(entries.filter(|path| path.extension().is_some_and(|e| e == "toml")));
+    }
+    files.sort();
+    let names_it = |path: &&PathBuf| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.lines().any(|line| !line.trim_start().starts_with('#') && line.contains(RUNTIME))
+    };
+    match files.iter().find(names_it) {
+        Some(file) => {
+            let file = file.strip_prefix(host.root).unwrap_or(file);
+            Row::ok("containerd", format!("{found}; /{} has the runtime", file.display()))
+        }
+        None => Row::note(
+            "containerd",
+            format!("{found}; its configuration does not name {RUNTIME}, which only Kubernetes needs"),
+            "deploy/containerd has what to add",
+        ),
+    }
+}
+
+/// The network of pods.
+pub fn cni(host: &Host<'_>) -> Row {
+    let is_list = |path: &PathBuf| {
+        path.extension().is_some_and(|e| ["conf", "conflist", "json"].iter().any(|known| e == *known))
+    };
+    let entries = |folder: &str| {
+        let mut paths: Vec<PathBuf> =
+            fs::read_dir(host.path(folder)).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        paths.sort();
+        paths
+    };
+    let list = entries("/etc/cni/net.d").into_iter().find(is_list);
+    let plugins = ["/opt/cni/bin", "/usr/lib/cni"].into_iter().find(|folder| !entries(folder).is_empty());
+    let remedy = "install your cluster's network, or apt-get install containernetworking-plugins";
+    match (list, plugins) {
+        (Some(list), Some(folder)) => {
+            let name = list.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Row::ok("cni", format!("/etc/cni/net.d/{name}, plug-ins in {folder}"))
+        }
+        (list, plugins) => {
+            let mut lacks = Vec::new();
+            if list.is_none() {
+                lacks.push("no configuration in /etc/cni/net.d");
+            }
+            if plugins.is_none() {
+                lacks.push("no plug-ins in /opt/cni/bin");
+            }
+            Row::note("cni", format!("{}: pods get no network", lacks.join(", ")), remedy)
+        }
+    }
+}
+
+fn installed(host: &Host<'_>, name: &str) -> Option<PathBuf> {
+    FOLDERS.iter().map(|folder| Path::new(folder).join(name)).find(|path| is_program(&host.path(path)))
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+/// The first line that a program says of its version, in brackets.
+fn version(host: &Host<'_>, program: &Path) -> String {
+    if !host.is_ours() {
+        return String::new();
+    }
+    let flag = if program.ends_with(SHIM) { "-v" } else { "--version" };
+    match first_line(program, flag) {
+        Some(line) => format!(" ({line})"),
+        None => " (does not tell its version)".to_owned(),
+    }
+}
+
+fn first_line(program: &Path, flag: &str) -> Option<String> {
+    let mut child = Command::new(program)
+        .arg(flag)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let process = Process::of_child(child.id()).ok();
+    let ended = process.as_ref().is_some_and(|process| process.wait(Some(VERSION_WAIT)).unwrap_or(false));
+    if !ended {
+        process.map(|process| process.signal(Signal::KILL));
+    }
+    let mut text = String::new();
+    if let (true, Some(stdout)) = (ended, child.stdout.take()) {
+        stdout.take(4096).read_to_string(&mut text).ok();
+    }
+    child.wait().ok();
+    text.lines().next().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty())
+}

@@ -1,0 +1,129 @@
+//! `urunc doctor`: hosts made of files, each with its diagnosis.
+
+#![allow(clippy::unwrap_used)] // helpers of tests are tests, too
+
+mod common;
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
+
+use common::{run, snapshot, urunc};
+use tempfile::TempDir;
+
+/// A host: files with their contents; links stand for device nodes.
+fn host(files: &[(&str, &str)], programs: &[&str], devices: &[(&str, &str)]) -> TempDir {
+    let host = TempDir::new().unwrap();
+    let place = |path: &str| {
+        let place = host.path().join(path);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        place
+    };
+    for (path, text) in files {
+        fs::write(place(path), text).unwrap();
+    }
+    for program in programs {
+        let place = place(program);
+        fs::write(&place, "").unwrap();
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for (device, real) in devices {
+        symlink(real, place(device)).unwrap();
+    }
+    host
+}
+
+const MOUNTS: &str = "42 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+
+/// The diagnosis: exit status, table.
+#[track_caller]
+fn diagnose(host: &Path, variables: &[(&str, &str)]) -> (i32, String) {
+    let mut command = urunc();
+    for variable in ["URUNC_ROOT", "URUNC_ACCEL", "URUNC_QEMU", "URUNC_LOG", "URUNC_CONFIG_FILE"] {
+        command.env_remove(variable);
+    }
+    command.args(["doctor", "--sysroot"]).arg(host).envs(variables.iter().copied());
+    let (status, stdout, stderr) = run(&mut command);
+    assert_eq!(stderr, "");
+    let text = String::from_utf8(stdout).unwrap().replace(host.to_str().unwrap(), "<host>");
+    // The last row is of the file system that the test's own folder is on.
+    let state = text.find("state ").unwrap();
+    (status, text[..state].to_owned())
+}
+
+/// /dev/null stands for KVM's node: any character device does.
+const ALL: [(&str, &str); 1] = [("dev/kvm", "/dev/null")];
+
+#[test]
+fn a_node_that_lacks_nothing_it_needs() {
+    let host = host(
+        &[
+            ("proc/sys/kernel/osrelease", "6.1.0-18-amd64\n"),
+            ("proc/cpuinfo", "processor : 0\nflags\t\t: fpu vmx sse\n"),
+            ("proc/self/mountinfo", MOUNTS),
+            ("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids\n"),
+            ("etc/containerd/conf.d/urunc.toml", "# x\nruntime_type = \"io.containerd.urunc.v2\"\n"),
+            ("etc/cni/net.d/10-net.conflist", "{}"),
+        ],
+        &[
+            "usr/bin/qemu-system-x86_64",
+            "usr/local/bin/containerd-shim-urunc-v2",
+            "usr/bin/containerd",
+            "opt/cni/bin/bridge",
+        ],
+        &ALL,
+    );
+    let (status, table) = diagnose(host.path(), &[]);
+    // The one thing that a folder cannot have without root is a device of its own: there is no tun.
+    snapshot("doctor-node", &table);
+    assert_eq!(status, 1);
+    let (_, json, _) = run(urunc().args(["doctor", "--json", "--sysroot"]).arg(host.path()));
+    let rows: Vec<serde_json::Value> = serde_json::from_slice(&json).unwrap();
+    let missing: Vec<_> =
+        rows.iter().filter(|r| r["state"] == "missing").map(|r| r["check"].clone()).collect();
+    assert_eq!(missing, ["tun"]);
+}
+
+#[test]
+fn a_host_with_nothing() {
+    let host = host(&[("proc/sys/kernel/osrelease", "4.19.0\n")], &[], &[]);
+    let (status, table) = diagnose(host.path(), &[("URUNC_ACCEL", "kvm")]);
+    snapshot("doctor-nothing", &table);
+    assert_eq!(status, 1);
+}
+
+/// This kind of machine: KVM is there, and it is software.
+#[test]
+fn a_kvm_in_software_is_told_from_a_real_one() {
+    let cpu = |flags: &str| {
+        let files = [("proc/cpuinfo", format!("flags : {flags}\n"))];
+        let files: Vec<(&str, &str)> = files.iter().map(|(p, t)| (*p, t.as_str())).collect();
+        host(&files, &[], &ALL)
+    };
+    let row = |host: &TempDir, accel: &str| {
+        let (_, table) = diagnose(host.path(), &[("URUNC_ACCEL", accel)]);
+        let line = table.lines().find(|line| line.starts_with("kvm ")).unwrap().to_owned();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let software = cpu("fpu sse");
+    let neither = "kvm note only software: /dev/kvm is there, but the CPU has neither vmx nor svm; ";
+    assert_eq!(row(&software, "auto"), format!("{neither}TCG is used"));
+    assert_eq!(row(&software, "kvm"), format!("{neither}runtime.accel is kvm"));
+    let real = cpu("fpu svm");
+    assert_eq!(row(&real, "auto"), "kvm ok usable: /dev/kvm, and the CPU has svm");
+    assert_eq!(row(&real, "tcg"), "kvm note usable (svm), but runtime.accel is tcg");
+}
+
+#[test]
+fn the_very_host_is_diagnosed_with_versions() {
+    let (status, stdout, stderr) = run(urunc().args(["doctor", "--json"]));
+    assert!(matches!(status, 0 | 1), "{status}: {stderr}");
+    let rows: Vec<serde_json::Value> = serde_json::from_slice(&stdout).unwrap();
+    let qemu = rows.iter().find(|row| row["check"] == "qemu").unwrap();
+    if qemu["state"] == "ok" {
+        assert!(qemu["found"].as_str().unwrap().contains("version"), "{qemu}");
+    }
+    assert_eq!(status == 1, rows.iter().any(|row| row["state"] == "missing"));
+}

@@ -125,6 +125,24 @@ impl Memory {
         }
         Ok(Self { guest_mib, cgroup_bytes: Some(bytes), rule })
     }
+
+    /// Refuses RAM that a host with `most` bytes of memory and swap can never give. A cgroup's limit may be as high as it
+    /// likes; but a guest's RAM is one mapping, which the kernel refuses (proc(5), `overcommit_memory`).
+    pub fn fit(self, most: u64) -> Result<Self, Error> {
+        if self.guest_mib <= most / MIB {
+            return Ok(self);
+        }
+        let field = match self.rule {
+            MemoryRule::Default => "default memory of guests (urunc config show)",
+            _ => "linux.resources.memory.limit",
+        };
+        Err(Error::Unmet {
+            field: field.to_owned(),
+            value: format!("{} MiB", self.guest_mib),
+            problem: format!("is the guest's RAM, and this host has {} MiB of memory and swap", most / MIB),
+            remedy: "lower the limit".to_owned(),
+        })
+    }
 }
 
 /// The plan.
@@ -201,6 +219,8 @@ pub struct Facts {
     pub network: NetworkChoice,
     /// What the parent cgroup's limit leaves for this container, in bytes.
     pub memory_room: Option<u64>,
+    /// The host's memory and swap, in bytes.
+    pub host_memory: u64,
     /// The host.
     pub host: HostFacts,
     /// Where the monitor's program is.
@@ -236,7 +256,8 @@ impl GuestPlan {
         let kind = kind(&facts.keys)?;
         let overhead = config.overhead_mib(monitor);
         let default = config.default_memory_mib(monitor);
-        let memory = Memory::decide(request.memory, overhead, facts.memory_room, default)?;
+        let memory =
+            Memory::decide(request.memory, overhead, facts.memory_room, default)?.fit(facts.host_memory)?;
         let (rootfs, chosen) = match facts.rootfs {
             Ok(rootfs) => (RootfsChoice::Chosen(rootfs.clone()), Some(rootfs)),
             Err(reason) => (RootfsChoice::AtStart(reason), None),
@@ -361,5 +382,14 @@ mod tests {
             assert_eq!(e.kind(), Kind::FailedPrecondition);
             assert!(e.to_string().contains("memory.limit"), "{e}");
         }
+    }
+
+    #[test]
+    fn more_memory_than_the_host_has_is_a_precondition() {
+        let much = Memory::decide(Some(1 << 40), 100, None, 256).unwrap();
+        assert_eq!(much.fit(1 << 40).unwrap(), much);
+        let e = much.fit((1 << 40) - 1).unwrap_err();
+        assert_eq!(e.kind(), Kind::FailedPrecondition);
+        assert!(e.to_string().contains("linux.resources.memory.limit: \"1048576 MiB\""), "{e}");
     }
 }

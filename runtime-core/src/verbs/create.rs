@@ -343,7 +343,16 @@ impl Runtime {
             _ => None,
         };
         let network = self.choose_network(container, &record.txid, launcher.network.clone());
-        let facts = Facts { keys, kernel, rootfs, network, memory_room, host: self.host, program };
+        let facts = Facts {
+            keys,
+            kernel,
+            rootfs,
+            network,
+            memory_room,
+            host_memory: host_memory(),
+            host: self.host,
+            program,
+        };
         let plan = GuestPlan::new(request, facts, monitor, config)?;
         if plan.memory.rule == MemoryRule::LimitMinusOverhead {
             self.deny(container, Share::Overhead);
@@ -475,4 +484,10 @@ fn remove_directory(dir: RunDir) {
         // Nothing is left of the transaction itself: a directory without a record means that nothing happened.
         tracing::warn!(path, error = e.chain(), "the run directory was not removed");
     }
+}
+
+/// Memory and swap of this host, in bytes.
+fn host_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::from(info.mem_unit).saturating_mul(info.totalram.saturating_add(info.totalswap))
 }

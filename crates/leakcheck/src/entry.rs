@@ -126,11 +126,14 @@ pub struct Unreadable {
     pub kind: Kind,
     /// Where and why.
     pub reason: String,
+    /// When it came to be, in clock ticks since boot, if that is known.
+    pub born: Option<u64>,
 }
 
 impl Unreadable {
     pub(crate) fn new(kind: Kind, error: &Error) -> Self {
-        Self { kind, reason: error.to_string() }
+        let born = if let Error::Ending { born, .. } = error { Some(*born) } else { None };
+        Self { kind, reason: error.to_string(), born }
     }
 }
 

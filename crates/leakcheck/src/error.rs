@@ -33,6 +33,8 @@ pub enum Error {
     Ending {
         /// The process, as `PID@START`.
         process: String,
+        /// When it was born, in clock ticks since boot.
+        born: u64,
     },
     /// A process that was to be looked into is not there.
     #[error("process {process}, which was to be looked into, is gone")]

@@ -113,7 +113,7 @@ fn write_unreadable(f: &mut fmt::Formatter<'_>, head: &str, missed: &[Unreadable
         return Ok(());
     }
     writeln!(f, "\n{head}:")?;
-    for Unreadable { kind, reason } in missed.iter().take(UNREADABLE_ROWS) {
+    for Unreadable { kind, reason, .. } in missed.iter().take(UNREADABLE_ROWS) {
         writeln!(f, "{}  {}", kind.plural(), printable(reason))?;
     }
     if let more @ 1.. = missed.len().saturating_sub(UNREADABLE_ROWS) {
@@ -170,7 +170,7 @@ mod tests {
     fn a_clean_table_with_something_unreadable_claims_less() {
         let mut leaks = leaks(&[]);
         leaks.looked_at.remove(&Kind::Mount);
-        leaks.unreadable = vec![Unreadable { kind: Kind::Mount, reason: "denied".into() }; 30];
+        leaks.unreadable = vec![Unreadable { kind: Kind::Mount, reason: "denied".into(), born: None }; 30];
         let table = leaks.table();
         assert!(table.contains("mounts              could not be looked at\n"), "{table}");
         assert!(table.contains("\nand 10 more"), "{table}");

@@ -13,7 +13,7 @@ use crate::leaks::Leaks;
 use crate::scope::Scope;
 
 /// Raised when names of entries change their meaning, or with a new kind, of which an old snapshot knows nothing.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The things of the host that were in scope at one moment.
@@ -21,6 +21,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub struct Snapshot {
     format: u32,
     boot_id: String,
+    /// When it was begun, in clock ticks since boot.
+    begun: u64,
     scope: Scope,
     looked_at: BTreeMap<Kind, usize>,
     entries: Vec<Entry>,
@@ -30,6 +32,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Looks at the host. This always succeeds; what could not be read is listed by [`Snapshot::diff`].
     pub fn take(scope: &Scope) -> Self {
+        let begun = now();
         let view = View::look(scope);
         let mut looked_at = BTreeMap::new();
         let mut entries = Vec::new();
@@ -48,7 +51,7 @@ impl Snapshot {
             }
         }
         let boot_id = boot_id().unwrap_or_default();
-        Self { format: FORMAT, boot_id, scope: scope.clone(), looked_at, entries, unreadable }
+        Self { format: FORMAT, boot_id, begun, scope: scope.clone(), looked_at, entries, unreadable }
     }
 
     /// What is in scope, sorted by kind and name.
@@ -61,12 +64,14 @@ impl Snapshot {
         &self.scope
     }
 
-    /// What differs in `after`, a later snapshot of the same scope.
+    /// What differs in `after`, a later snapshot of the same scope. What is older than this one cannot have leaked since,
+    /// even if it could not be read.
     pub fn diff(&self, after: &Self) -> Leaks {
+        let may_be_new = |missed: &&Unreadable| missed.born.is_none_or(|born| born >= self.begun);
         Leaks {
             leaked: after.without(self),
             gone: self.without(after),
-            unreadable: after.unreadable.iter().cloned().collect(),
+            unreadable: after.unreadable.iter().filter(may_be_new).cloned().collect(),
             unreadable_before: self.unreadable.iter().cloned().collect(),
             looked_at: after.looked_at.clone(),
         }
@@ -116,6 +121,14 @@ pub fn settle(before: &Snapshot, scope: &Scope, timeout: Duration) -> Leaks {
     }
 }
 
+/// The time since boot in the unit of a process's start time, which is USER_HZ: 100 for a second, on every architecture
+/// that Linux has left (proc_pid_stat(5)).
+fn now() -> u64 {
+    const USER_HZ: i64 = 100;
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    (time.tv_sec * USER_HZ + time.tv_nsec * USER_HZ / 1_000_000_000).cast_unsigned()
+}
+
 fn boot_id() -> Result<String, Error> {
     let id = std::fs::read_to_string(BOOT_ID).map_err(|error| Error::read(BOOT_ID, error))?;
     Ok(id.trim().to_owned())
@@ -130,6 +143,7 @@ mod tests {
         Snapshot {
             format: FORMAT,
             boot_id: boot_id().unwrap(),
+            begun: 100,
             scope: Scope::new(),
             looked_at: BTreeMap::from([(Kind::Process, 9)]),
             entries: processes.iter().map(entry).collect(),
@@ -158,11 +172,21 @@ mod tests {
     #[test]
     fn what_could_not_be_read_is_told_and_only_afterwards_is_it_unclean() {
         let (mut blind, clear) = (snapshot(&[]), snapshot(&[]));
-        blind.unreadable.insert(Unreadable { kind: Kind::Mount, reason: "denied".into() });
+        blind.unreadable.insert(Unreadable { kind: Kind::Mount, reason: "denied".into(), born: None });
         let leaks = clear.diff(&blind);
         assert!(leaks.unreadable.len() == 1 && !leaks.is_clean());
         let leaks = blind.diff(&clear);
         assert!(leaks.unreadable_before.len() == 1 && leaks.is_clean());
+    }
+
+    #[test]
+    fn what_was_there_before_did_not_leak_though_it_cannot_be_read_any_more() {
+        for (born, clean) in [(99, true), (100, false)] {
+            let mut after = snapshot(&[]);
+            let ending = Error::Ending { process: "7".into(), born };
+            after.unreadable.insert(Unreadable::new(Kind::Process, &ending));
+            assert_eq!(snapshot(&[]).diff(&after).is_clean(), clean, "born at {born}");
+        }
     }
 
     #[test]

@@ -117,7 +117,7 @@ fn marked(
                 Whose::Starting => strangers.extend(reader.observe(stat, &caller)),
                 Whose::Ending if round < ROUNDS => return true,
                 Whose::Ending => {
-                    let error = Error::Ending { process: id.to_string() };
+                    let error = Error::Ending { process: id.to_string(), born: id.start };
                     unreadable.push(Unreadable::new(Kind::Process, &error));
                 }
             }

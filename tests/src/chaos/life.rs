@@ -83,9 +83,9 @@ impl Life<'_> {
                 if life.strike.fell().is_some() {
                     return None;
                 }
-                // A guest that does not boot yet hears nothing.
+                // A guest that does not boot yet hears nothing. It may end just now, and then this fails.
                 if began.elapsed() > GRACE {
-                    life.call(ctr(life, &["task", "kill", "-s", "SIGKILL", name]));
+                    life.end(ctr(life, &["task", "kill", "-s", "SIGKILL", name]));
                 }
                 if began.elapsed() > LIMIT {
                     life.failure = Some(format!("{name} does not stop: {listed}"));

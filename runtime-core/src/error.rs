@@ -255,7 +255,7 @@ pub enum Error {
 
 /// What was given. Where nothing was, or too much to be shown, the problem says it all.
 fn quoted(value: &str) -> String {
-    if value.is_empty() { String::new() } else { format!("{value:?} ") }
+    if value.is_empty() { String::new() } else { format!("{} ", crate::contract::shown(value)) }
 }
 
 fn said(words: &str) -> String {

@@ -31,9 +31,7 @@ use crate::{
     layout,
     lifecycle::{Event, State},
     owner,
-    plan::{
-        Facts, GuestPlan, GuestRootfs, Memory, MemoryRule, NetworkChoice, Plan, RootfsChoice, What, kind,
-    },
+    plan::{Facts, GuestPlan, GuestRootfs, Memory, MemoryRule, NetworkChoice, Plan, RootfsChoice, What},
     record::{BundleId, Record, RunDir, SCHEMA},
     recover,
     request::{Request, Role},
@@ -320,15 +318,7 @@ impl Runtime {
     ) -> Result<GuestPlan, Error> {
         let image = launcher.image.take().ok_or_else(|| Error::NotFound { id: request.id.clone() })?;
         let root = image.as_fd();
-        let keys = request.keys.clone().or(image::description(root)?);
-        if keys.is_empty() {
-            return Err(Error::Unsupported {
-                feature: format!("{}: missing: an ordinary container", contract::TYPE),
-                remedy: "give the com.urunc.unikernel.* annotations or a urunc.json at the image's root, or use runtime io.containerd.runc.v2",
-            });
-        }
-        keys.check()?;
-        kind(&keys)?;
+        let keys = image::keys(root, &request.keys)?;
         let monitor = self.monitor(keys.get(contract::HYPERVISOR).unwrap_or(contract::DEFAULT_HYPERVISOR))?;
         let program = config.find_monitor(monitor)?;
         let kernel = image::kernel(root, keys.required(contract::BINARY)?)?;

@@ -53,7 +53,7 @@ pub fn parse(text: &[u8]) -> Result<Keys, Error> {
     let pairs: Pairs = serde_json::from_slice(decoded.as_deref().unwrap_or(text)).map_err(|e| {
         let form = if decoded.is_some() { ", decoded from base64," } else { "" };
         let problem = format!("{form} is no JSON object of strings ({e})");
-        invalid(DESCRIPTION, "", problem.trim_start_matches(", "), "write {\"key\": \"value\", ...}")
+        invalid(DESCRIPTION, "", problem.trim_start_matches([',', ' ']), "write {\"key\": \"value\", ...}")
     })?;
     let keys = Keys::from_pairs(pairs.0.iter().map(|(k, v)| (k, v)));
     keys.check_image()?;

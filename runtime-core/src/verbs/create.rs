@@ -1,4 +1,4 @@
-//! Create: request -> run directory -> cgroup -> launcher -> plan -> network -> commit Created -> event.
+//! Create: request -> run directory -> cgroup -> launcher -> hooks -> plan -> network -> commit Created -> event.
 //!
 //! Of a pod's sandbox the same: its launcher has no image, and its plan nothing to decide.
 //!
@@ -38,8 +38,8 @@ use crate::{
     share::Share,
     stdio::Stdio,
     steps::{
-        CREATE, CreateWork, Cx, Held, NetworkWork, Work, create_steps, describe, in_time, network_steps,
-        unwind,
+        CREATE, CreateWork, Cx, Held, HooksWork, NetworkWork, Work, create_steps, describe, hook_steps,
+        in_time, network_steps, unwind,
     },
 };
 
@@ -198,6 +198,15 @@ impl Runtime {
             _ => None,
         };
         let mut launcher = launcher.ok_or_else(|| Error::NotFound { id: request.id.clone() })?;
+        if !request.hooks.is_empty() {
+            let work = HooksWork { container, hooks: &request.hooks, deadline };
+            let mut cx = Cx::new(record, dir, Held::No, &self.notes, Work::Hooks(work));
+            saga::run(CREATE, &hook_steps(), &mut cx)?;
+            // They may have put an interface there.
+            if request.role == Role::Guest {
+                launcher.network = launcher.gate.look(deadline, &launcher.words)?;
+            }
+        }
         // Still alive: then the namespaces that were joined meanwhile are its own.
         self.check_sandbox(request)?;
 
@@ -303,6 +312,7 @@ impl Runtime {
             stdio: request.stdio.clone(),
             exit: None,
             last_words: None,
+            poststop: None,
             tombstone: false,
         })
     }

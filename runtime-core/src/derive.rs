@@ -15,7 +15,7 @@ use crate::{
     lifecycle::State,
     plan::{Late, Plan},
     record::{BundleId, NetworkRecord, Record, RunDir, SCHEMA, StdioPaths},
-    steps::{CREATE, create_steps, network_steps},
+    steps::{CREATE, create_steps, derived_hooks, network_steps},
 };
 
 /// A record for the undo of a transaction whose own cannot be read: everything may have been made.
@@ -24,9 +24,11 @@ pub fn record(dir: &RunDir, txid: &str) -> Result<Record, Error> {
     let name = |path: Option<&Path>| {
         path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     };
-    let steps = create_steps().into_iter().chain(network_steps());
     let entry = |step: &str| Entry { section: CREATE.to_owned(), step: step.to_owned(), phase: Phase::Done };
-    let journal = Journal::try_from(steps.map(|step| entry(step.name())).collect::<Vec<_>>());
+    let mut entries: Vec<Entry> = create_steps().iter().map(|step| entry(step.name())).collect();
+    entries.extend(derived_hooks(dir, txid));
+    entries.extend(network_steps().iter().map(|step| entry(step.name())));
+    let journal = Journal::try_from(entries);
     Ok(Record {
         schema: SCHEMA,
         namespace: name(path.parent()),
@@ -46,6 +48,7 @@ pub fn record(dir: &RunDir, txid: &str) -> Result<Record, Error> {
         stdio: StdioPaths::default(),
         exit: None,
         last_words: None,
+        poststop: None,
         tombstone: false,
     })
 }

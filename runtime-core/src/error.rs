@@ -161,6 +161,18 @@ pub enum Error {
         /// What it said last.
         words: String,
     },
+    /// A hook failed.
+    #[error("{hook}: {} {problem}{}", path.display(), hook_said(words))]
+    Hook {
+        /// Which: `hooks.prestart[0]`.
+        hook: String,
+        /// Its program.
+        path: PathBuf,
+        /// How it failed.
+        problem: String,
+        /// The last line of what it said.
+        words: String,
+    },
     /// A process did not die.
     #[error("process {pid} does not die")]
     StillAlive {
@@ -255,7 +267,11 @@ pub enum Error {
 
 /// What was given. Where nothing was, or too much to be shown, the problem says it all.
 fn quoted(value: &str) -> String {
-    if value.is_empty() { String::new() } else { format!("{value:?} ") }
+    if value.is_empty() { String::new() } else { format!("{} ", crate::contract::shown(value)) }
+}
+
+fn hook_said(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(": {words}") }
 }
 
 fn said(words: &str) -> String {

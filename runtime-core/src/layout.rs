@@ -6,7 +6,7 @@
 //!   .pods/<16 hex>.lock, .json    the pod lock and the pod file of one group
 //!   .owners/<instance>            the owner lock of one daemon, never used again
 //!   <namespace>/<id>/             the run directory of one container:
-//!     lock, record.json, plan.json, start.json, tx-<txid>
+//!     lock, record.json, plan.json, start.json, hooks.json, tx-<txid>
 //! ```
 //!
 //! containerd's namespaces and ids begin with a letter or digit, so the names with a dot are ours alone.
@@ -21,6 +21,8 @@ pub const RECORD: &str = "record.json";
 pub const PLAN: &str = "plan.json";
 /// The file name of Start's late decisions.
 pub const LATE: &str = "start.json";
+/// The file name of the hooks.
+pub const HOOKS: &str = "hooks.json";
 /// The record lock's file name.
 pub const LOCK: &str = "lock";
 /// What the name of the transaction's marker begins with.

@@ -8,6 +8,7 @@
 //! | `request`, `contract`, `image` | what spec, annotations and the image ask for |
 //! | `plan` | every decision, made up front, durable before it is acted upon |
 //! | `launcher/` | the gated re-exec: the process that becomes the monitor |
+//! | `hooks/` | programs of the host that a spec names |
 //! | `network`, `share`, `oom` | what a pod's containers share: its interface, its overhead, the sandbox's score |
 //! | `steps/` | one resource per file: forward, undo, probe |
 //! | `verbs/` | create, start, kill, delete, and the exit |
@@ -21,6 +22,7 @@ mod contract;
 mod derive;
 mod error;
 pub mod events;
+mod hooks;
 mod image;
 pub mod last_words;
 pub mod launcher;

@@ -262,6 +262,8 @@ impl GuestPlan {
             Ok(rootfs) => (RootfsChoice::Chosen(rootfs.clone()), Some(rootfs)),
             Err(reason) => (RootfsChoice::AtStart(reason), None),
         };
+        let spoken = request.not_honoured.iter().copied();
+        let not_honoured = spoken.chain(facts.keys.unknown()).map(str::to_owned).collect();
         let mut plan = Self {
             kernel: facts.keys.required(contract::BINARY)?.to_owned(),
             keys: facts.keys,
@@ -284,7 +286,7 @@ impl GuestPlan {
             netns: netns_path(&request.namespaces),
             memory,
             launch: None,
-            not_honoured: request.not_honoured.iter().map(|s| (*s).to_owned()).collect(),
+            not_honoured,
         };
         // Also where something is still open: what is wrong with the rest is told in Create.
         let network = plan.known_network().cloned();

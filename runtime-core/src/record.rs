@@ -166,6 +166,9 @@ pub struct Record {
     /// What the monitor said on its stderr, at the end of it; for `urunc inspect`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_words: Option<String>,
+    /// How many of its poststop hooks have run; `None`: none was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poststop: Option<usize>,
     /// Everything is undone; only bundle identity, pid and exit are kept, for the id's own `delete` to print.
     #[serde(default)]
     pub tombstone: bool,
@@ -313,11 +316,12 @@ impl RunDir {
         for txid in self.transactions()? {
             self.dir.remove(format!("{}{txid}", layout::TX))?;
         }
-        for name in [layout::RECORD, layout::PLAN, layout::LATE] {
+        for name in [layout::RECORD, layout::PLAN, layout::LATE, layout::HOOKS] {
             self.dir.remove_leftover(name)?;
         }
         self.dir.remove(layout::PLAN)?;
         self.dir.remove(layout::LATE)?;
+        self.dir.remove(layout::HOOKS)?;
         Ok(())
     }
 

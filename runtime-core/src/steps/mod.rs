@@ -5,6 +5,7 @@
 
 mod cgroup;
 mod gate;
+mod hooks;
 mod launcher;
 mod network;
 
@@ -25,12 +26,15 @@ use crate::{
     Error,
     container::Container,
     derive,
+    hooks::Hooks,
     last_words::LastWords,
     launcher::{Exec, Gate, Helper, Launcher, Spawn},
     plan::NetworkPlan,
     record::{Record, RunDir},
     request::Request,
 };
+
+pub use hooks::derived as derived_hooks;
 
 /// The journal's section of Create.
 pub const CREATE: &str = "create";
@@ -99,6 +103,8 @@ pub enum Work<'a> {
     Unwind,
     /// Create.
     Create(Box<CreateWork<'a>>),
+    /// The hooks of Create.
+    Hooks(HooksWork<'a>),
     /// The network, of Create or of Start.
     Network(Box<NetworkWork<'a>>),
     /// Start.
@@ -121,6 +127,16 @@ pub struct CreateWork<'a> {
     pub cgroups: Vec<OwnedFd>,
     /// Made by the launcher step.
     pub launcher: Option<Launcher>,
+}
+
+/// What the hooks of Create need.
+pub struct HooksWork<'a> {
+    /// The container, for its cancellation.
+    pub container: &'a Container,
+    /// The hooks.
+    pub hooks: &'a Hooks,
+    /// Until when they must be done.
+    pub deadline: Instant,
 }
 
 /// What the steps of the network need.
@@ -195,6 +211,7 @@ impl Context for Cx<'_> {
     fn check(&self) -> Result<(), Error> {
         let (container, deadline) = match &self.work {
             Work::Create(work) => (Some(work.container), work.deadline),
+            Work::Hooks(work) => (Some(work.container), work.deadline),
             Work::Network(work) => (Some(work.container), work.deadline),
             // A Kill ends the process, and with it a Start that is at work.
             Work::Start(work) => (None, work.deadline),
@@ -224,6 +241,11 @@ pub fn create_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 2] {
     [&cgroup::Cgroup, &launcher::LauncherStep]
 }
 
+/// The step of the hooks, where there are any: behind those of Create.
+pub fn hook_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 1] {
+    [&hooks::HooksStep]
+}
+
 /// The steps of the network, in order: at the end of Create, or before Start's own.
 pub fn network_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 2] {
     [&network::IngressStep, &network::RedirectStep]
@@ -236,7 +258,8 @@ pub fn start_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 1] {
 
 /// Undoes what stands in the record: everything, or one section.
 pub fn unwind(cx: &mut Cx<'_>, section: Option<&str>, deadline: Instant) -> Unwound<Error> {
-    let create = create_steps().into_iter().chain(network_steps()).map(|step| (CREATE, step));
+    let create = create_steps().into_iter().chain(hook_steps()).chain(network_steps());
+    let create = create.map(|step| (CREATE, step));
     let start = network_steps().into_iter().chain(start_steps()).map(|step| (START, step));
     let steps: Vec<(&str, &dyn Step<Cx<'_>>)> = create.chain(start).collect();
     let completed = derive::complete(cx.record, cx.dir);

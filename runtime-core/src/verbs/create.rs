@@ -1,4 +1,4 @@
-//! Create: request -> run directory -> cgroup -> launcher -> plan -> network -> commit Created -> event.
+//! Create: request -> run directory -> cgroup -> launcher -> hooks -> plan -> network -> commit Created -> event.
 //!
 //! Of a pod's sandbox the same: its launcher has no image, and its plan nothing to decide.
 //!
@@ -31,17 +31,15 @@ use crate::{
     layout,
     lifecycle::{Event, State},
     owner,
-    plan::{
-        Facts, GuestPlan, GuestRootfs, Memory, MemoryRule, NetworkChoice, Plan, RootfsChoice, What, kind,
-    },
+    plan::{Facts, GuestPlan, GuestRootfs, Memory, MemoryRule, NetworkChoice, Plan, RootfsChoice, What},
     record::{BundleId, Record, RunDir, SCHEMA},
     recover,
     request::{Request, Role},
     share::Share,
     stdio::Stdio,
     steps::{
-        CREATE, CreateWork, Cx, Held, NetworkWork, Work, create_steps, describe, in_time, network_steps,
-        unwind,
+        CREATE, CreateWork, Cx, Held, HooksWork, NetworkWork, Work, create_steps, describe, hook_steps,
+        in_time, network_steps, unwind,
     },
 };
 
@@ -200,6 +198,15 @@ impl Runtime {
             _ => None,
         };
         let mut launcher = launcher.ok_or_else(|| Error::NotFound { id: request.id.clone() })?;
+        if !request.hooks.is_empty() {
+            let work = HooksWork { container, hooks: &request.hooks, deadline };
+            let mut cx = Cx::new(record, dir, Held::No, &self.notes, Work::Hooks(work));
+            saga::run(CREATE, &hook_steps(), &mut cx)?;
+            // They may have put an interface there.
+            if request.role == Role::Guest {
+                launcher.network = launcher.gate.look(deadline, &launcher.words)?;
+            }
+        }
         // Still alive: then the namespaces that were joined meanwhile are its own.
         self.check_sandbox(request)?;
 
@@ -305,6 +312,7 @@ impl Runtime {
             stdio: request.stdio.clone(),
             exit: None,
             last_words: None,
+            poststop: None,
             tombstone: false,
         })
     }
@@ -320,15 +328,7 @@ impl Runtime {
     ) -> Result<GuestPlan, Error> {
         let image = launcher.image.take().ok_or_else(|| Error::NotFound { id: request.id.clone() })?;
         let root = image.as_fd();
-        let keys = request.keys.clone().or(image::description(root)?);
-        if keys.is_empty() {
-            return Err(Error::Unsupported {
-                feature: format!("{}: missing: an ordinary container", contract::TYPE),
-                remedy: "give the com.urunc.unikernel.* annotations or a urunc.json at the image's root, or use runtime io.containerd.runc.v2",
-            });
-        }
-        keys.check()?;
-        kind(&keys)?;
+        let keys = image::keys(root, &request.keys)?;
         let monitor = self.monitor(keys.get(contract::HYPERVISOR).unwrap_or(contract::DEFAULT_HYPERVISOR))?;
         let program = config.find_monitor(monitor)?;
         let kernel = image::kernel(root, keys.required(contract::BINARY)?)?;

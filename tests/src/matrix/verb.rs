@@ -72,6 +72,11 @@ impl Verb {
     pub(super) fn bundle(self, bench: &Bench, network: &PodNetwork, id: &str) -> Bundle {
         let spec = match self {
             Self::CreateSandbox | Self::StartSandbox => Spec::sandbox(),
+            // Every step that there is.
+            Self::Create => Spec::tiny("hang").edit(|s| {
+                let hook = serde_json::json!([{"path": "/bin/true", "args": ["true"]}]);
+                s["hooks"] = serde_json::json!({"prestart": hook, "createRuntime": hook, "poststop": hook});
+            }),
             _ => Spec::tiny("hang"),
         };
         bench.bundle(id, &spec.join_network(&network.path())).without_stdio()

@@ -45,6 +45,7 @@ pub fn record(dir: &RunDir, txid: &str) -> Result<Record, Error> {
         network: network(dir, txid),
         stdio: StdioPaths::default(),
         exit: None,
+        usage: None,
         tombstone: false,
     })
 }

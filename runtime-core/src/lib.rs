@@ -42,4 +42,6 @@ pub mod sweep;
 mod verbs;
 
 pub use error::{Error, Kind};
+/// What is answered to Stats.
+pub use host_cgroup::{Counter, CpuStats, MemoryStats, PidsStats, Stats};
 pub use runtime::{CreateInput, Runtime};

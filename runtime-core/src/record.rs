@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use host_cgroup::LeafPlan;
+use host_cgroup::{LeafPlan, Stats};
 use host_net::{Ingress, NetnsId};
 use proc_id::ProcessId;
 use record_store::{Dir, Lock, Read};
@@ -163,6 +163,9 @@ pub struct Record {
     pub stdio: StdioPaths,
     /// How it ended.
     pub exit: Option<Exit>,
+    /// What it had used when it ended.
+    #[serde(default)]
+    pub usage: Option<Stats>,
     /// Everything is undone; only bundle identity, pid and exit are kept, for the id's own `delete` to print.
     #[serde(default)]
     pub tombstone: bool,

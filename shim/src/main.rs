@@ -15,6 +15,7 @@ mod info;
 mod leave;
 mod logging;
 mod memory;
+mod metrics;
 mod peer;
 mod private;
 mod rpc_error;

@@ -21,6 +21,7 @@ use containerd_shim_protos::{
     shim_async::{Task, create_task},
 };
 use host_mount::RootfsMount;
+use protobuf::MessageField;
 use runtime_core::{
     CreateInput, Error, Runtime,
     container::{Container, Snapshot},
@@ -37,6 +38,7 @@ use ttrpc::{
 use crate::{
     daemon::Daemon,
     events::timestamp,
+    metrics,
     rpc_error::{not_found, status, unimplemented},
 };
 
@@ -221,9 +223,10 @@ impl Task for TaskService {
     }
 
     async fn pids(&self, _: &TtrpcContext, req: PidsRequest) -> Result<PidsResponse> {
-        let snapshot = self.snapshot(&req.id, "")?;
-        let process = ProcessInfo { pid: snapshot.pid, ..ProcessInfo::default() };
-        Ok(PidsResponse { processes: vec![process], ..PidsResponse::default() })
+        self.snapshot(&req.id, "")?;
+        let pids = self.run(move |runtime| runtime.pids(&req.id)).await?;
+        let processes = pids.into_iter().map(|pid| ProcessInfo { pid, ..ProcessInfo::default() }).collect();
+        Ok(PidsResponse { processes, ..PidsResponse::default() })
     }
 
     async fn connect(&self, _: &TtrpcContext, req: ConnectRequest) -> Result<ConnectResponse> {
@@ -243,37 +246,62 @@ impl Task for TaskService {
         Ok(Empty::new())
     }
 
-    async fn pause(&self, _: &TtrpcContext, _: PauseRequest) -> Result<Empty> {
-        Err(unimplemented("pause: a guest cannot be paused yet"))
+    async fn pause(&self, _: &TtrpcContext, req: PauseRequest) -> Result<Empty> {
+        self.snapshot(&req.id, "")?;
+        self.run(move |runtime| runtime.pause(&req.id)).await?;
+        Ok(Empty::new())
     }
 
-    async fn resume(&self, _: &TtrpcContext, _: ResumeRequest) -> Result<Empty> {
-        Err(unimplemented("resume: a guest cannot be paused yet, hence not resumed"))
+    async fn resume(&self, _: &TtrpcContext, req: ResumeRequest) -> Result<Empty> {
+        self.snapshot(&req.id, "")?;
+        self.run(move |runtime| runtime.resume(&req.id)).await?;
+        Ok(Empty::new())
     }
 
-    async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> Result<Empty> {
-        Err(unimplemented("checkpoint: a guest cannot be checkpointed"))
+    async fn checkpoint(&self, _: &TtrpcContext, req: CheckpointTaskRequest) -> Result<Empty> {
+        self.snapshot(&req.id, "")?;
+        Err(unimplemented(
+            "checkpoint: the state of a guest is its monitor's memory, which cannot be saved and restored",
+        ))
     }
 
-    async fn exec(&self, _: &TtrpcContext, _: ExecProcessRequest) -> Result<Empty> {
+    async fn exec(&self, _: &TtrpcContext, req: ExecProcessRequest) -> Result<Empty> {
+        self.snapshot(&req.id, "")?;
         Err(unimplemented(
             "exec: a guest is a kernel of its own; no process can be started in it from outside",
         ))
     }
 
-    async fn resize_pty(&self, _: &TtrpcContext, _: ResizePtyRequest) -> Result<Empty> {
-        Err(unimplemented("resize: a guest has no terminal yet"))
+    async fn resize_pty(&self, _: &TtrpcContext, req: ResizePtyRequest) -> Result<Empty> {
+        // A guest's console is a serial line, which has no size.
+        self.snapshot(&req.id, &req.exec_id)?;
+        Ok(Empty::new())
     }
 
-    async fn close_io(&self, _: &TtrpcContext, _: CloseIORequest) -> Result<Empty> {
-        Err(unimplemented("close-io: a guest's serial line has no end of input yet"))
+    async fn close_io(&self, _: &TtrpcContext, req: CloseIORequest) -> Result<Empty> {
+        self.snapshot(&req.id, &req.exec_id)?;
+        if req.stdin {
+            self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?.close_stdin();
+        }
+        Ok(Empty::new())
     }
 
-    async fn update(&self, _: &TtrpcContext, _: UpdateTaskRequest) -> Result<Empty> {
-        Err(unimplemented("update: the limits of a guest cannot be changed yet"))
+    async fn update(&self, _: &TtrpcContext, req: UpdateTaskRequest) -> Result<Empty> {
+        self.snapshot(&req.id, "")?;
+        let resources = req.resources.into_option().unwrap_or_default();
+        // Whatever stands before the name: containerd's clients differ.
+        if resources.type_url.rsplit('/').next() != Some("LinuxResources") {
+            let sentence = format!("resources: {:?} is no LinuxResources", resources.type_url);
+            return Err(get_rpc_status(Code::INVALID_ARGUMENT, sentence));
+        }
+        self.run(move |runtime| runtime.update(&req.id, &resources.value)).await?;
+        Ok(Empty::new())
     }
 
-    async fn stats(&self, _: &TtrpcContext, _: StatsRequest) -> Result<StatsResponse> {
-        Err(unimplemented("stats: a guest's usage is not measured yet"))
+    async fn stats(&self, _: &TtrpcContext, req: StatsRequest) -> Result<StatsResponse> {
+        self.snapshot(&req.id, "")?;
+        let stats = self.run(move |runtime| runtime.stats(&req.id)).await?;
+        let any = metrics::any(&stats).map_err(|e| get_rpc_status(Code::INTERNAL, e))?;
+        Ok(StatsResponse { stats: MessageField::some(any), ..StatsResponse::default() })
     }
 }

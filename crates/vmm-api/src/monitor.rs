@@ -43,7 +43,10 @@ pub trait Control: Send {
     /// Waits until the monitor answers. The guest has not run an instruction yet.
     fn ready(&mut self, deadline: Instant) -> Result<Ready, ControlError>;
 
-    /// Lets the guest run.
+    /// Halts the guest. Its memory and its devices stay as they are.
+    fn pause(&mut self, deadline: Instant) -> Result<(), ControlError>;
+
+    /// Lets the guest run, or go on after a pause. A guest that ends at once is no error.
     fn go(&mut self, deadline: Instant) -> Result<(), ControlError>;
 
     /// Presses the guest's power button.

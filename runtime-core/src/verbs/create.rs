@@ -123,6 +123,7 @@ impl Runtime {
                     live.is_sandbox = request.role == Role::Sandbox;
                     live.oom_score_adj = request.oom_score_adj;
                     live.stdio = stdio;
+                    live.cgroup.clone_from(&record.cgroup);
                 }
                 work.gate = Some(launcher.gate);
                 work.monitor = guest.map(|g| g.monitor.clone()).unwrap_or_default();
@@ -295,6 +296,7 @@ impl Runtime {
             network: None,
             stdio: request.stdio.clone(),
             exit: None,
+            usage: None,
             tombstone: false,
         })
     }
@@ -385,7 +387,7 @@ fn limit_memory(request: &Request, plan: &GuestPlan, record: &Record) -> Result<
 }
 
 /// Whether another transaction has its leaf below the same cgroupsPath.
-fn is_shared(plan: &LeafPlan) -> bool {
+pub(super) fn is_shared(plan: &LeafPlan) -> bool {
     let other = |h: &LeafIn| {
         let leaves = h.dir().read_dir().into_iter().flatten().flatten();
         leaves

@@ -70,6 +70,7 @@ impl Runtime {
         if let Some((dir, record)) = &mut work.file {
             record.state = State::Stopped;
             record.exit = Some(exit);
+            record.usage = self.last_stats(container);
             if let Err(e) = dir.write(record) {
                 // The end is true whether or not it could be written: `delete` says 137 then.
                 tracing::error!(id = container.id, error = e.chain(), "the exit was not recorded");

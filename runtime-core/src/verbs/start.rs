@@ -71,7 +71,8 @@ impl Runtime {
         }
     }
 
-    fn planned(&self, work: &ContainerWork, container: &Container) -> Result<Plan, Error> {
+    /// The plan that Create made.
+    pub(super) fn planned(&self, work: &ContainerWork, container: &Container) -> Result<Plan, Error> {
         let gone = || Error::NotFound { id: container.id.clone() };
         let (dir, _) = work.file.as_ref().ok_or_else(gone)?;
         dir.dir().read_part(layout::PLAN)?.ok_or_else(gone)

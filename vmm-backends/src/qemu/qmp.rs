@@ -189,6 +189,10 @@ impl Control for Qmp {
         Ok(Ready { accel: accel.to_owned(), version: format!("{major}.{minor}.{micro}") })
     }
 
+    fn pause(&mut self, deadline: Instant) -> Result<(), ControlError> {
+        self.execute("stop", deadline).map(drop)
+    }
+
     fn go(&mut self, deadline: Instant) -> Result<(), ControlError> {
         let id = self.command("cont", deadline)?;
         match self.answer("cont", id, deadline) {

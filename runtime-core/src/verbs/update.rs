@@ -7,6 +7,7 @@
 
 use host_cgroup::{Amount, Kernel, LeafPlan, MemoryLimit, parent_room, set_limits};
 use oci_spec::runtime::LinuxResources;
+use serde_json::Value;
 
 use crate::{
     Error, Runtime,
@@ -25,7 +26,9 @@ const SWAP: &str = "linux.resources.memory.swap";
 impl Runtime {
     /// Changes the limits of a container: `resources` is the OCI specification's `linux.resources` as JSON.
     pub fn update(&self, id: &str, resources: &[u8]) -> Result<(), Error> {
+        // An object: a list would be taken for its fields in their order.
         let resources: LinuxResources = serde_json::from_slice(resources)
+            .and_then(|object| serde_json::from_value(Value::Object(object)))
             .map_err(|e| invalid("resources", "", &format!("no LinuxResources: {e}"), "give its JSON"))?;
         let container = self.get(id)?;
         check_lives(&container)?;

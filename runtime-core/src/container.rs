@@ -197,6 +197,11 @@ impl Container {
         self.live().stdio.close_stdin();
     }
 
+    /// The monitor's control channel, once its guest runs.
+    pub fn control(&self) -> Option<Arc<Mutex<Box<dyn Control>>>> {
+        self.live().control.clone()
+    }
+
     /// Becomes `Some` when the process has ended and its record says so.
     pub fn exit(&self) -> watch::Receiver<Option<Exit>> {
         self.exit.subscribe()

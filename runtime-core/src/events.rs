@@ -35,6 +35,11 @@ pub enum TaskEvent {
         /// The id.
         id: String,
     },
+    /// The kernel killed its monitor, or a helper, for want of memory.
+    Oom {
+        /// The id.
+        id: String,
+    },
     /// Its monitor is gone.
     Exit {
         /// The id.

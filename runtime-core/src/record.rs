@@ -18,6 +18,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use saga::Journal;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use vmm_api::Reason;
 
 use crate::{Error, layout, lifecycle::State, plan::NetworkPlan};
 
@@ -34,17 +35,25 @@ pub struct Exit {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
+    /// Why; `None`: a record of a version that did not ask.
+    #[serde(default)]
+    pub reason: Option<Reason>,
 }
 
 impl Exit {
     /// An exit that happens now.
-    pub fn now(status: u32) -> Self {
-        Self { status, at: OffsetDateTime::now_utc() }
+    pub fn now(status: u32, reason: Reason) -> Self {
+        Self { status, at: OffsetDateTime::now_utc(), reason: Some(reason) }
+    }
+
+    /// An exit that follows a signal of ours.
+    pub fn by_signal(signal: i32) -> Self {
+        Self::now(128 + signal.unsigned_abs(), Reason::Killed)
     }
 
     /// What is reported for a container that was killed by its clean-up.
     pub fn killed() -> Self {
-        Self::now(137)
+        Self::now(137, Reason::CleanedUp)
     }
 }
 

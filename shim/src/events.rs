@@ -7,12 +7,12 @@ use std::{collections::VecDeque, time::Duration};
 
 use containerd_shim_protos::{
     api::{ForwardRequest, Mount},
-    events::task::{TaskCreate, TaskDelete, TaskExit, TaskIO, TaskPaused, TaskResumed, TaskStart},
+    events::task::{TaskCreate, TaskDelete, TaskExit, TaskIO, TaskOOM, TaskPaused, TaskResumed, TaskStart},
     shim::event::Envelope,
     shim_async::{Client, EventsClient},
     topics::{
-        TASK_CREATE_EVENT_TOPIC, TASK_DELETE_EVENT_TOPIC, TASK_EXIT_EVENT_TOPIC, TASK_PAUSED_EVENT_TOPIC,
-        TASK_RESUMED_EVENT_TOPIC, TASK_START_EVENT_TOPIC,
+        TASK_CREATE_EVENT_TOPIC, TASK_DELETE_EVENT_TOPIC, TASK_EXIT_EVENT_TOPIC, TASK_OOM_EVENT_TOPIC,
+        TASK_PAUSED_EVENT_TOPIC, TASK_RESUMED_EVENT_TOPIC, TASK_START_EVENT_TOPIC,
     },
 };
 use protobuf::{
@@ -160,6 +160,9 @@ fn envelope(namespace: &str, event: TaskEvent) -> protobuf::Result<Envelope> {
             TASK_RESUMED_EVENT_TOPIC,
             any("TaskResumed", &TaskResumed { container_id: id, ..TaskResumed::default() })?,
         ),
+        TaskEvent::Oom { id } => {
+            (TASK_OOM_EVENT_TOPIC, any("TaskOOM", &TaskOOM { container_id: id, ..TaskOOM::default() })?)
+        }
         TaskEvent::Exit { id, pid, exit } => {
             let event = TaskExit {
                 container_id: id.clone(),
@@ -223,6 +226,7 @@ mod tests {
             ("TaskStart", TaskStart::descriptor()),
             ("TaskPaused", TaskPaused::descriptor()),
             ("TaskResumed", TaskResumed::descriptor()),
+            ("TaskOOM", TaskOOM::descriptor()),
             ("TaskExit", TaskExit::descriptor()),
             ("TaskDelete", TaskDelete::descriptor()),
         ] {

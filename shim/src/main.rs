@@ -5,6 +5,8 @@
 //! `delete` could not.
 
 mod bootstrap;
+mod bundles;
+mod chores;
 mod daemon;
 mod delete;
 mod error;

@@ -28,7 +28,6 @@ use runtime_core::{
     lifecycle::State,
     record::StdioPaths,
 };
-use tokio::task::spawn_blocking;
 use ttrpc::{
     Code, Result,
     r#async::{Service, TtrpcContext},
@@ -64,8 +63,7 @@ impl TaskService {
         verb: impl FnOnce(&Runtime) -> std::result::Result<T, Error> + Send + 'static,
     ) -> Result<T> {
         self.daemon.verbs.fetch_add(1, Ordering::Relaxed);
-        let runtime = self.daemon.runtime.clone();
-        match spawn_blocking(move || verb(&runtime)).await {
+        match self.daemon.blocking(verb).await {
             Ok(result) => result.map_err(|e| status(&e)),
             Err(e) => Err(get_rpc_status(Code::INTERNAL, e)),
         }
@@ -141,9 +139,8 @@ impl Task for TaskService {
         let mut caller = Caller { daemon: daemon.clone(), container: Some(container.clone()) };
         // A task of its own: what follows a Create that succeeded must not be dropped with the handler either.
         let created = tokio::spawn(async move {
-            let runtime = daemon.runtime.clone();
             let creating = container.clone();
-            let created = spawn_blocking(move || runtime.create(&creating, input)).await;
+            let created = daemon.blocking(move |runtime| runtime.create(&creating, input)).await;
             if let Ok(Ok(())) = &created {
                 daemon.watch(&container);
             }
@@ -162,7 +159,21 @@ impl Task for TaskService {
 
     async fn start(&self, _: &TtrpcContext, req: StartRequest) -> Result<StartResponse> {
         self.snapshot(&req.id, &req.exec_id)?;
-        let pid = self.run(move |runtime| runtime.start(&req.id)).await?;
+        let container = self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?;
+        let daemon = self.daemon.clone();
+        daemon.verbs.fetch_add(1, Ordering::Relaxed);
+        // A task of its own, as in Create: whoever started it may be gone.
+        let started = tokio::spawn(async move {
+            let started = daemon.blocking(move |runtime| runtime.start(&req.id)).await;
+            if let Ok(Ok(_)) = &started {
+                Daemon::listen(&container);
+            }
+            started
+        });
+        let pid = match started.await {
+            Ok(Ok(started)) => started.map_err(|e| status(&e))?,
+            Ok(Err(e)) | Err(e) => return Err(get_rpc_status(Code::INTERNAL, e)),
+        };
         Ok(StartResponse { pid, ..StartResponse::default() })
     }
 

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use host_cgroup::{LeafPlan, Stats};
 use proc_id::Process;
 use tokio::sync::watch;
 use vmm_api::Control;
@@ -90,6 +91,10 @@ pub struct Live {
     pub said_before: u64,
     /// Its open stdio.
     pub stdio: Stdio,
+    /// Its cgroup leaf, once Create is committed.
+    pub cgroup: Option<LeafPlan>,
+    /// What it had used when it ended.
+    pub last_stats: Option<Box<Stats>>,
 }
 
 impl std::fmt::Debug for Live {
@@ -140,6 +145,8 @@ impl Container {
                 interface: None,
                 said_before: 0,
                 stdio: Stdio::default(),
+                cgroup: None,
+                last_stats: None,
             }),
             settled: Condvar::new(),
             exit: watch::Sender::new(None),
@@ -186,6 +193,16 @@ impl Container {
     /// What the process says on its stderr.
     pub fn words(&self) -> Option<Arc<LastWords>> {
         self.live().words.clone()
+    }
+
+    /// No more input will come. As often as wanted, and in any state: input may end before the guest runs.
+    pub fn close_stdin(&self) {
+        self.live().stdio.close_stdin();
+    }
+
+    /// The monitor's control channel, once its guest runs.
+    pub fn control(&self) -> Option<Arc<Mutex<Box<dyn Control>>>> {
+        self.live().control.clone()
     }
 
     /// Becomes `Some` when the process has ended and its record says so.

@@ -49,6 +49,7 @@ pub fn record(dir: &RunDir, txid: &str) -> Result<Record, Error> {
         exit: None,
         last_words: None,
         poststop: None,
+        usage: None,
         tombstone: false,
     })
 }

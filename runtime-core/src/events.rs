@@ -25,6 +25,21 @@ pub enum TaskEvent {
         /// The monitor's pid.
         pid: u32,
     },
+    /// Its guest was halted.
+    Paused {
+        /// The id.
+        id: String,
+    },
+    /// Its guest goes on.
+    Resumed {
+        /// The id.
+        id: String,
+    },
+    /// The kernel killed its monitor, or a helper, for want of memory.
+    Oom {
+        /// The id.
+        id: String,
+    },
     /// Its monitor is gone.
     Exit {
         /// The id.

@@ -44,4 +44,8 @@ pub mod sweep;
 mod verbs;
 
 pub use error::{Error, Kind};
+/// What is answered to Stats.
+pub use host_cgroup::{Counter, CpuStats, MemoryStats, PidsStats, Stats};
 pub use runtime::{CreateInput, Runtime};
+/// Why a container has ended.
+pub use vmm_api::Reason;

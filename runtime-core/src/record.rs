@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use host_cgroup::LeafPlan;
+use host_cgroup::{LeafPlan, Stats};
 use host_net::{Ingress, NetnsId};
 use proc_id::ProcessId;
 use record_store::{Dir, Lock, Read};
@@ -18,6 +18,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use saga::Journal;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use vmm_api::Reason;
 
 use crate::{Error, layout, lifecycle::State, plan::NetworkPlan};
 
@@ -34,17 +35,25 @@ pub struct Exit {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
+    /// Why; `None`: a record of a version that did not ask.
+    #[serde(default)]
+    pub reason: Option<Reason>,
 }
 
 impl Exit {
     /// An exit that happens now.
-    pub fn now(status: u32) -> Self {
-        Self { status, at: OffsetDateTime::now_utc() }
+    pub fn now(status: u32, reason: Reason) -> Self {
+        Self { status, at: OffsetDateTime::now_utc(), reason: Some(reason) }
+    }
+
+    /// An exit that follows a signal of ours.
+    pub fn by_signal(signal: i32) -> Self {
+        Self::now(128 + signal.unsigned_abs(), Reason::Killed)
     }
 
     /// What is reported for a container that was killed by its clean-up.
     pub fn killed() -> Self {
-        Self::now(137)
+        Self::now(137, Reason::CleanedUp)
     }
 }
 
@@ -169,6 +178,9 @@ pub struct Record {
     /// How many of its poststop hooks have run; `None`: none was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poststop: Option<usize>,
+    /// What it had used when it ended.
+    #[serde(default)]
+    pub usage: Option<Stats>,
     /// Everything is undone; only bundle identity, pid and exit are kept, for the id's own `delete` to print.
     #[serde(default)]
     pub tombstone: bool,

@@ -253,7 +253,8 @@ fn namespaces(spec: &Spec) -> Result<Vec<Namespace>, Error> {
     Ok(namespaces)
 }
 
-fn vcpus(resources: Option<&LinuxResources>) -> Result<Option<u32>, Error> {
+/// The vCPUs that a CPU quota asks for, rounded up; `None`: it asks for none.
+pub(crate) fn vcpus(resources: Option<&LinuxResources>) -> Result<Option<u32>, Error> {
     let cpu = resources.and_then(|r| r.cpu().as_ref());
     let quota = cpu.and_then(|c| c.quota()).and_then(|q| u64::try_from(q).ok()).filter(|q| *q > 0);
     let Some(quota) = quota else { return Ok(None) };
@@ -270,7 +271,8 @@ fn vcpus(resources: Option<&LinuxResources>) -> Result<Option<u32>, Error> {
     })
 }
 
-fn limits(resources: Option<&LinuxResources>) -> Limits {
+/// The limits but memory, which depends on the monitor.
+pub(crate) fn limits(resources: Option<&LinuxResources>) -> Limits {
     let mut limits = Limits::default();
     let Some(resources) = resources else { return limits };
     if let Some(cpu) = resources.cpu() {

@@ -22,6 +22,7 @@ pub struct Stdio {
     pub stdin: Option<OwnedFd>,
     /// See `stdin`.
     pub stdout: Option<OwnedFd>,
+    held_stdin: Option<OwnedFd>,
     write_ends: Vec<OwnedFd>,
     read_ends: Vec<OwnedFd>,
 }
@@ -32,7 +33,7 @@ impl Stdio {
         let mut stdio = Self::default();
         if let Some(path) = fifo(&paths.stdin, "stdin")? {
             stdio.stdin = Some(open_fifo(&path, OFlags::RDONLY)?);
-            stdio.write_ends.push(open_fifo(&path, OFlags::WRONLY)?);
+            stdio.held_stdin = Some(open_fifo(&path, OFlags::WRONLY)?);
         }
         if let Some(path) = fifo(&paths.stdout, "stdout")? {
             // The read end first: without a reader a write end cannot be opened without waiting.
@@ -46,11 +47,18 @@ impl Stdio {
         Ok(stdio)
     }
 
+    /// No more input will come: the monitor sees its end once the client has closed its own end, and has read what is
+    /// in the pipe.
+    pub fn close_stdin(&mut self) {
+        self.held_stdin = None;
+    }
+
     /// The process is gone: nothing will be written any more. What is in the pipes stays until the container is
     /// deleted.
     pub fn ended(&mut self) {
         self.stdin = None;
         self.stdout = None;
+        self.held_stdin = None;
         self.write_ends.clear();
     }
 }

@@ -29,35 +29,21 @@ use tokio::{
     io::{AsyncReadExt, unix::AsyncFd},
     net::unix::pipe,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
-    task::spawn_blocking,
-    time::{interval, sleep},
+    sync::{Notify, mpsc, oneshot},
+    task::{JoinHandle, spawn_blocking},
+    time::{sleep, sleep_until},
 };
 use ttrpc::asynchronous::{Server, transport::Listener};
 
 use crate::{
-    error::Error, events::Publisher, flags::Flags, handover, leave::Leaving, logging, memory, peer::SameUser,
-    private, service, spawner::MainThread,
+    chores::Chores, error::Error, events::Publisher, flags::Flags, handover, leave::Leaving, logging, memory,
+    peer::SameUser, private, service, spawner::MainThread,
 };
 
-/// How often idleness and blocked clean-ups are looked at.
-const TICK: Duration = Duration::from_secs(1);
-/// How long a daemon without any container stays.
-const IDLE: Duration = Duration::from_secs(60);
-/// How long one stays that never had any: a containerd that was killed between `start` and Create does not come back for
-/// it, and 1.6 refuses the id as long as it is there.
-const UNUSED: Duration = Duration::from_secs(20);
 /// How long a ping keeps a daemon from leaving: `start` has promised its address to a Create that follows.
 const PROMISE_HOLDS: Duration = Duration::from_secs(10);
-/// How long a daemon stays that was asked to leave while it could not, once it can: so long containerd's next Shutdown
-/// may take to come.
-const LINGER: Duration = Duration::from_secs(1);
-/// How long a container lives on whose bundle is gone.
-const FORSAKEN: Duration = Duration::from_secs(60);
 /// How long the end of a container may take on behalf of its `delete`, or of a SIGTERM.
 const END_WAIT: Duration = Duration::from_secs(8);
-/// The longest pause between two tries of a blocked clean-up.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long after its first Create a daemon looks for what others left: not while a guest boots.
 const SWEEP_AFTER: Duration = Duration::from_secs(2);
 /// How long that may take.
@@ -76,6 +62,7 @@ pub struct Daemon {
     swept: AtomicBool,
     /// How many verbs were run.
     pub verbs: AtomicUsize,
+    nudged: Notify,
 }
 
 /// Runs the action.
@@ -142,6 +129,7 @@ async fn serve(
         created: AtomicBool::new(false),
         swept: AtomicBool::new(false),
         verbs: AtomicUsize::new(0),
+        nudged: Notify::new(),
     });
     let kept = listener.try_clone().map_err(Error::system("keep its listener"))?;
     let listener = std::os::unix::net::UnixListener::from(listener);
@@ -182,13 +170,16 @@ async fn until_left(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("listen for signals"))?;
     let mut release = pipe::Receiver::from_owned_fd(release).map_err(Error::system("wait for its start"))?;
     let mut released = false;
-    let mut ticks = interval(TICK);
-    let mut used = Instant::now();
-    let mut unwanted = false;
-    let mut retry = Retry::new();
-    let mut forsaken = Forsaken::default();
-    let mut tidied = Trim::default();
+    let mut chores = Chores::new();
     loop {
+        if chores.work(daemon) {
+            if leaving.if_still(server, daemon).await? {
+                tracing::info!("nothing to serve for {} s", chores.stays().as_secs());
+                return Ok(());
+            }
+            chores.stay();
+        }
+        let due = chores.due(daemon);
         let mut byte = [0u8; 1];
         tokio::select! {
             read = release.read(&mut byte), if !released => {
@@ -201,7 +192,7 @@ async fn until_left(
             Some(answer) = asked.recv() => {
                 let left = daemon.may_leave() && leaving.if_still(server, daemon).await?;
                 // Some containerds ask once only, while the last containers of the pod still go.
-                unwanted = true;
+                chores.unwanted = true;
                 answer.send(()).ok();
                 if left {
                     // Let the answer out before the runtime ends.
@@ -211,22 +202,9 @@ async fn until_left(
             }
             _ = terminate.recv() => return daemon.terminate(server, leaving).await,
             _ = interrupt.recv() => return daemon.terminate(server, leaving).await,
-            _ = ticks.tick() => {
-                let stays = match (unwanted, daemon.verbs.load(Ordering::Relaxed)) {
-                    (true, _) => LINGER,
-                    (false, 0) => UNUSED,
-                    (false, _) => IDLE,
-                };
-                if !daemon.may_leave() {
-                    used = Instant::now();
-                } else if used.elapsed() >= stays && leaving.if_still(server, daemon).await? {
-                    tracing::info!("nothing to serve for {} s", stays.as_secs());
-                    return Ok(());
-                }
-                retry.tick(daemon);
-                forsaken.tick(daemon);
-                tidied.tick(daemon);
-            }
+            () = daemon.nudged.notified() => {}
+            () = chores.bundles.changed() => {}
+            () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {}
         }
     }
 }
@@ -235,6 +213,30 @@ impl Daemon {
     /// `start` has just promised our address to the Create of `id`.
     pub fn promise(&self, id: String) {
         self.promises().insert(id, Instant::now());
+        self.nudge();
+    }
+
+    /// When the next promise need not be kept any more.
+    pub fn promise_ends(&self) -> Option<Instant> {
+        self.promises().values().min().map(|at| *at + PROMISE_HOLDS)
+    }
+
+    /// Something has happened to the containers: the chores are looked at.
+    pub fn nudge(&self) {
+        self.nudged.notify_one();
+    }
+
+    /// Runs what blocks to its end, whoever waits for it.
+    pub fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Runtime) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let daemon = self.clone();
+        spawn_blocking(move || {
+            let result = work(&daemon.runtime);
+            daemon.nudge();
+            result
+        })
     }
 
     /// The Create of `id` has come.
@@ -303,12 +305,35 @@ impl Daemon {
         }
     }
 
+    /// A guest runs: what its monitor says by itself is taken in from now on, else it would pile up there.
+    pub fn listen(container: &Container) {
+        let Some(control) = container.control() else { return };
+        let fd = {
+            let Ok(control) = control.lock() else { return };
+            watch(&control.fd())
+        };
+        tokio::spawn(async move {
+            let Ok(fd) = fd else { return };
+            while let Ok(mut ready) = fd.readable().await {
+                // With the monitor's end everything that it said is there for whoever sees its death.
+                if ready.ready().is_read_closed() {
+                    return;
+                }
+                ready.clear_ready();
+                // A verb that has the channel reads what comes.
+                if let Ok(mut control) = control.try_lock() {
+                    control.hear();
+                }
+            }
+        });
+    }
+
     async fn see_end(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
         let Some(process) = container.process() else { return Ok(()) };
         let pidfd = watch(&*process).map_err(Error::system("watch a pidfd"))?;
         pidfd.readable().await.map_err(Error::system("watch a pidfd"))?.retain_ready();
-        let (runtime, container) = (self.runtime.clone(), container.clone());
-        spawn_blocking(move || runtime.exited(&container)).await.ok();
+        let container = container.clone();
+        self.blocking(move |runtime| runtime.exited(&container)).await.ok();
         Ok(())
     }
 
@@ -319,8 +344,7 @@ impl Daemon {
         if txid.is_some() && container.and_then(|c| c.txid()).as_deref() != txid {
             return;
         }
-        let runtime = self.runtime.clone();
-        spawn_blocking(move || {
+        self.blocking(move |runtime| {
             if let Err(e) = runtime.end(&id, Instant::now() + fault::deadline("deadline.end", END_WAIT)) {
                 tracing::warn!(id, error = e.chain(), "the container was not ended yet");
             }
@@ -350,88 +374,11 @@ impl Daemon {
     }
 }
 
-/// Gives memory back once after something happened.
-#[derive(Default)]
-struct Trim {
-    seen: usize,
-    quiet: u32,
-}
-
-impl Trim {
-    fn tick(&mut self, daemon: &Daemon) {
-        let verbs = daemon.verbs.load(Ordering::Relaxed);
-        self.quiet = if verbs == self.seen { self.quiet.saturating_add(1) } else { 0 };
-        self.seen = verbs;
-        // By then the threads of the pool have ended, too.
-        if self.quiet == 3 {
-            memory::trim();
-        }
-    }
-}
-
 /// A copy of `what`, for waiting until it is readable.
 fn watch(what: &impl AsFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     let copy = what.as_fd().try_clone_to_owned()?;
     // SAFETY: an OwnedFd is one descriptor for all of its life, and gives the same number each time it is asked.
     Ok(unsafe { AsyncFd::register(copy) }?)
-}
-
-/// Tries blocked clean-ups again, with a growing pause.
-struct Retry {
-    pause: Duration,
-    last: Instant,
-}
-
-impl Retry {
-    fn new() -> Self {
-        Self { pause: TICK, last: Instant::now() }
-    }
-
-    fn tick(&mut self, daemon: &Daemon) {
-        let blocked = daemon.runtime.blocked();
-        if blocked.is_empty() {
-            self.pause = TICK;
-            return;
-        }
-        if self.last.elapsed() < self.pause {
-            return;
-        }
-        self.last = Instant::now();
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        for container in blocked {
-            let runtime = daemon.runtime.clone();
-            spawn_blocking(move || {
-                if let Err(e) =
-                    runtime.retry(&container, Instant::now() + fault::deadline("deadline.retry", END_WAIT))
-                {
-                    tracing::warn!(id = container.id, error = e.chain(), "still blocked");
-                }
-            });
-        }
-    }
-}
-
-/// Ends containers that containerd has forgotten: it removes a bundle with the task, or without (containerd #14145), and
-/// calls nothing for it afterwards.
-#[derive(Default)]
-struct Forsaken {
-    since: HashMap<String, Instant>,
-}
-
-impl Forsaken {
-    fn tick(&mut self, daemon: &Arc<Daemon>) {
-        let forsaken: Vec<_> = daemon.runtime.all().into_iter().filter(|c| c.is_forsaken()).collect();
-        self.since.retain(|id, _| forsaken.iter().any(|c| c.id == *id));
-        for container in forsaken {
-            let since = self.since.entry(container.id.clone()).or_insert_with(Instant::now);
-            if since.elapsed() >= FORSAKEN {
-                tracing::warn!(id = container.id, "containerd has removed its bundle: it is ended");
-                // It is tried again after as long.
-                *since = Instant::now();
-                daemon.end_container(container.id.clone(), None);
-            }
-        }
-    }
 }
 
 fn report(swept: &runtime_core::sweep::Swept) {

@@ -7,11 +7,12 @@ use std::{collections::VecDeque, time::Duration};
 
 use containerd_shim_protos::{
     api::{ForwardRequest, Mount},
-    events::task::{TaskCreate, TaskDelete, TaskExit, TaskIO, TaskStart},
+    events::task::{TaskCreate, TaskDelete, TaskExit, TaskIO, TaskOOM, TaskPaused, TaskResumed, TaskStart},
     shim::event::Envelope,
     shim_async::{Client, EventsClient},
     topics::{
-        TASK_CREATE_EVENT_TOPIC, TASK_DELETE_EVENT_TOPIC, TASK_EXIT_EVENT_TOPIC, TASK_START_EVENT_TOPIC,
+        TASK_CREATE_EVENT_TOPIC, TASK_DELETE_EVENT_TOPIC, TASK_EXIT_EVENT_TOPIC, TASK_OOM_EVENT_TOPIC,
+        TASK_PAUSED_EVENT_TOPIC, TASK_RESUMED_EVENT_TOPIC, TASK_START_EVENT_TOPIC,
     },
 };
 use protobuf::{
@@ -151,6 +152,17 @@ fn envelope(namespace: &str, event: TaskEvent) -> protobuf::Result<Envelope> {
             TASK_START_EVENT_TOPIC,
             any("TaskStart", &TaskStart { container_id: id, pid, ..TaskStart::default() })?,
         ),
+        TaskEvent::Paused { id } => (
+            TASK_PAUSED_EVENT_TOPIC,
+            any("TaskPaused", &TaskPaused { container_id: id, ..TaskPaused::default() })?,
+        ),
+        TaskEvent::Resumed { id } => (
+            TASK_RESUMED_EVENT_TOPIC,
+            any("TaskResumed", &TaskResumed { container_id: id, ..TaskResumed::default() })?,
+        ),
+        TaskEvent::Oom { id } => {
+            (TASK_OOM_EVENT_TOPIC, any("TaskOOM", &TaskOOM { container_id: id, ..TaskOOM::default() })?)
+        }
         TaskEvent::Exit { id, pid, exit } => {
             let event = TaskExit {
                 container_id: id.clone(),
@@ -212,6 +224,9 @@ mod tests {
         for (name, descriptor) in [
             ("TaskCreate", TaskCreate::descriptor()),
             ("TaskStart", TaskStart::descriptor()),
+            ("TaskPaused", TaskPaused::descriptor()),
+            ("TaskResumed", TaskResumed::descriptor()),
+            ("TaskOOM", TaskOOM::descriptor()),
             ("TaskExit", TaskExit::descriptor()),
             ("TaskDelete", TaskDelete::descriptor()),
         ] {

@@ -5,6 +5,8 @@
 //! `delete` could not.
 
 mod bootstrap;
+mod bundles;
+mod chores;
 mod daemon;
 mod delete;
 mod error;
@@ -16,6 +18,7 @@ mod info;
 mod leave;
 mod logging;
 mod memory;
+mod metrics;
 mod options;
 mod peer;
 mod private;

@@ -21,13 +21,13 @@ use containerd_shim_protos::{
     shim_async::{Task, create_task},
 };
 use host_mount::RootfsMount;
+use protobuf::MessageField;
 use runtime_core::{
     CreateInput, Error, Runtime,
     container::{Container, Snapshot},
     lifecycle::State,
     record::StdioPaths,
 };
-use tokio::task::spawn_blocking;
 use ttrpc::{
     Code, Result,
     r#async::{Service, TtrpcContext},
@@ -37,7 +37,7 @@ use ttrpc::{
 use crate::{
     daemon::Daemon,
     events::timestamp,
-    options,
+    metrics, options,
     rpc_error::{not_found, status, unimplemented},
 };
 
@@ -63,8 +63,7 @@ impl TaskService {
         verb: impl FnOnce(&Runtime) -> std::result::Result<T, Error> + Send + 'static,
     ) -> Result<T> {
         self.daemon.verbs.fetch_add(1, Ordering::Relaxed);
-        let runtime = self.daemon.runtime.clone();
-        match spawn_blocking(move || verb(&runtime)).await {
+        match self.daemon.blocking(verb).await {
             Ok(result) => result.map_err(|e| status(&e)),
             Err(e) => Err(get_rpc_status(Code::INTERNAL, e)),
         }
@@ -141,9 +140,8 @@ impl Task for TaskService {
         let mut caller = Caller { daemon: daemon.clone(), container: Some(container.clone()) };
         // A task of its own: what follows a Create that succeeded must not be dropped with the handler either.
         let created = tokio::spawn(async move {
-            let runtime = daemon.runtime.clone();
             let creating = container.clone();
-            let created = spawn_blocking(move || runtime.create(&creating, input)).await;
+            let created = daemon.blocking(move |runtime| runtime.create(&creating, input)).await;
             if let Ok(Ok(())) = &created {
                 daemon.watch(&container);
             }
@@ -162,7 +160,21 @@ impl Task for TaskService {
 
     async fn start(&self, _: &TtrpcContext, req: StartRequest) -> Result<StartResponse> {
         self.snapshot(&req.id, &req.exec_id)?;
-        let pid = self.run(move |runtime| runtime.start(&req.id)).await?;
+        let container = self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?;
+        let daemon = self.daemon.clone();
+        daemon.verbs.fetch_add(1, Ordering::Relaxed);
+        // A task of its own, as in Create: whoever started it may be gone.
+        let started = tokio::spawn(async move {
+            let started = daemon.blocking(move |runtime| runtime.start(&req.id)).await;
+            if let Ok(Ok(_)) = &started {
+                Daemon::listen(&container);
+            }
+            started
+        });
+        let pid = match started.await {
+            Ok(Ok(started)) => started.map_err(|e| status(&e))?,
+            Ok(Err(e)) | Err(e) => return Err(get_rpc_status(Code::INTERNAL, e)),
+        };
         Ok(StartResponse { pid, ..StartResponse::default() })
     }
 
@@ -223,9 +235,10 @@ impl Task for TaskService {
     }
 
     async fn pids(&self, _: &TtrpcContext, req: PidsRequest) -> Result<PidsResponse> {
-        let snapshot = self.snapshot(&req.id, "")?;
-        let process = ProcessInfo { pid: snapshot.pid, ..ProcessInfo::default() };
-        Ok(PidsResponse { processes: vec![process], ..PidsResponse::default() })
+        self.snapshot(&req.id, "")?;
+        let pids = self.run(move |runtime| runtime.pids(&req.id)).await?;
+        let processes = pids.into_iter().map(|pid| ProcessInfo { pid, ..ProcessInfo::default() }).collect();
+        Ok(PidsResponse { processes, ..PidsResponse::default() })
     }
 
     async fn connect(&self, _: &TtrpcContext, req: ConnectRequest) -> Result<ConnectResponse> {
@@ -245,37 +258,62 @@ impl Task for TaskService {
         Ok(Empty::new())
     }
 
-    async fn pause(&self, _: &TtrpcContext, _: PauseRequest) -> Result<Empty> {
-        Err(unimplemented("pause: a guest cannot be paused yet"))
+    async fn pause(&self, _: &TtrpcContext, req: PauseRequest) -> Result<Empty> {
+        self.snapshot(&req.id, "")?;
+        self.run(move |runtime| runtime.pause(&req.id)).await?;
+        Ok(Empty::new())
     }
 
-    async fn resume(&self, _: &TtrpcContext, _: ResumeRequest) -> Result<Empty> {
-        Err(unimplemented("resume: a guest cannot be paused yet, hence not resumed"))
+    async fn resume(&self, _: &TtrpcContext, req: ResumeRequest) -> Result<Empty> {
+        self.snapshot(&req.id, "")?;
+        self.run(move |runtime| runtime.resume(&req.id)).await?;
+        Ok(Empty::new())
     }
 
-    async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> Result<Empty> {
-        Err(unimplemented("checkpoint: a guest cannot be checkpointed"))
+    async fn checkpoint(&self, _: &TtrpcContext, req: CheckpointTaskRequest) -> Result<Empty> {
+        self.snapshot(&req.id, "")?;
+        Err(unimplemented(
+            "checkpoint: the state of a guest is its monitor's memory, which cannot be saved and restored",
+        ))
     }
 
-    async fn exec(&self, _: &TtrpcContext, _: ExecProcessRequest) -> Result<Empty> {
+    async fn exec(&self, _: &TtrpcContext, req: ExecProcessRequest) -> Result<Empty> {
+        self.snapshot(&req.id, "")?;
         Err(unimplemented(
             "exec: a guest is a kernel of its own; no process can be started in it from outside",
         ))
     }
 
-    async fn resize_pty(&self, _: &TtrpcContext, _: ResizePtyRequest) -> Result<Empty> {
-        Err(unimplemented("resize: a guest has no terminal yet"))
+    async fn resize_pty(&self, _: &TtrpcContext, req: ResizePtyRequest) -> Result<Empty> {
+        // A guest's console is a serial line, which has no size.
+        self.snapshot(&req.id, &req.exec_id)?;
+        Ok(Empty::new())
     }
 
-    async fn close_io(&self, _: &TtrpcContext, _: CloseIORequest) -> Result<Empty> {
-        Err(unimplemented("close-io: a guest's serial line has no end of input yet"))
+    async fn close_io(&self, _: &TtrpcContext, req: CloseIORequest) -> Result<Empty> {
+        self.snapshot(&req.id, &req.exec_id)?;
+        if req.stdin {
+            self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?.close_stdin();
+        }
+        Ok(Empty::new())
     }
 
-    async fn update(&self, _: &TtrpcContext, _: UpdateTaskRequest) -> Result<Empty> {
-        Err(unimplemented("update: the limits of a guest cannot be changed yet"))
+    async fn update(&self, _: &TtrpcContext, req: UpdateTaskRequest) -> Result<Empty> {
+        self.snapshot(&req.id, "")?;
+        let resources = req.resources.into_option().unwrap_or_default();
+        // Whatever stands before the name: containerd's clients differ.
+        if resources.type_url.rsplit('/').next() != Some("LinuxResources") {
+            let sentence = format!("resources: {:?} is no LinuxResources", resources.type_url);
+            return Err(get_rpc_status(Code::INVALID_ARGUMENT, sentence));
+        }
+        self.run(move |runtime| runtime.update(&req.id, &resources.value)).await?;
+        Ok(Empty::new())
     }
 
-    async fn stats(&self, _: &TtrpcContext, _: StatsRequest) -> Result<StatsResponse> {
-        Err(unimplemented("stats: a guest's usage is not measured yet"))
+    async fn stats(&self, _: &TtrpcContext, req: StatsRequest) -> Result<StatsResponse> {
+        self.snapshot(&req.id, "")?;
+        let stats = self.run(move |runtime| runtime.stats(&req.id)).await?;
+        let any = metrics::any(&stats).map_err(|e| get_rpc_status(Code::INTERNAL, e))?;
+        Ok(StatsResponse { stats: MessageField::some(any), ..StatsResponse::default() })
     }
 }

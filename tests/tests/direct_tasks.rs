@@ -16,9 +16,8 @@ use std::{
 
 use containerd_shim_protos::{
     api::{
-        CheckpointTaskRequest, CloseIORequest, CreateTaskRequest, CreateTaskResponse, DeleteRequest, Empty,
-        ExecProcessRequest, KillRequest, PauseRequest, ResizePtyRequest, ResumeRequest, StartRequest,
-        StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse, Status, UpdateTaskRequest,
+        CheckpointTaskRequest, CreateTaskRequest, CreateTaskResponse, DeleteRequest, Empty,
+        ExecProcessRequest, KillRequest, StartRequest, StartResponse, StateRequest, StateResponse, Status,
         WaitRequest, WaitResponse,
     },
     ttrpc::Code,
@@ -65,15 +64,8 @@ fn what_is_not_built_answers_at_once_with_a_sentence() {
             refused($method, &|client| client.send::<Empty>($method, &request).wait().map(drop));
         };
     }
-    refused!("Pause", PauseRequest);
-    refused!("Resume", ResumeRequest);
     refused!("Checkpoint", CheckpointTaskRequest);
     refused!("Exec", ExecProcessRequest);
-    refused!("ResizePty", ResizePtyRequest);
-    refused!("CloseIO", CloseIORequest);
-    refused!("Update", UpdateTaskRequest);
-    let request = id::<StatsRequest>("c1", |r, id| r.id = id);
-    refused("Stats", &|client| client.send::<StatsResponse>("Stats", &request).wait().map(drop));
     let mut request = id::<CreateTaskRequest>("c2", |r, id| r.id = id);
     request.checkpoint = "/checkpoint".to_owned();
     refused("Create", &|client| client.send::<CreateTaskResponse>("Create", &request).wait().map(drop));

@@ -25,8 +25,8 @@ use rustix::{
     thread::UnshareFlags,
 };
 use vmm_api::{
-    Accel, CONTROL_FD, Control, ControlError, GuestAddress, GuestKind, GuestNetwork, GuestSpec, HostFacts,
-    INITRD_PATH, KERNEL_PATH, LaunchPlan, Mac, Monitor, RawExit, TAP_FD, kernel::Format,
+    Accel, CONTROL_FD, Control, ControlError, GuestAddress, GuestExit, GuestKind, GuestNetwork, GuestSpec,
+    HostFacts, INITRD_PATH, KERNEL_PATH, LaunchPlan, Mac, Monitor, RawExit, Reason, TAP_FD, kernel::Format,
 };
 
 fn qemu() -> Box<dyn Monitor> {
@@ -126,7 +126,13 @@ impl Running {
     }
 
     /// Waits for the end; what is left of its output, what it said on stderr, the container's exit status.
-    fn end(mut self) -> (String, String, u32) {
+    fn end(self) -> (String, String, u32) {
+        let (out, err, exit) = self.end_with_reason();
+        (out, err, exit.status)
+    }
+
+    /// The same, with the reason of the end.
+    fn end_with_reason(mut self) -> (String, String, GuestExit) {
         let (mut out, mut err) = (String::new(), String::new());
         self.stdout.read_to_string(&mut out).unwrap();
         if let Some(mut stderr) = self.child.stderr.take() {
@@ -138,7 +144,8 @@ impl Running {
             (None, Some(signal)) => RawExit::Signal(signal),
             (None, None) => panic!("{status}"),
         };
-        (out, err.clone(), qemu().exit_status(raw, !err.is_empty()))
+        let said = self.control.hear();
+        (out, err.clone(), qemu().exit(raw, said, !err.is_empty()))
     }
 
     fn line(&mut self) -> String {
@@ -206,13 +213,17 @@ fn the_other_ends_of_a_guest() {
     }
     let folder = tempfile::tempdir().unwrap();
     let kernel = tiny(folder.path());
-    for (word, wanted) in [("exit=0", 0), ("exit=127", 127), ("triple", 0)] {
+    for (word, status, reason) in [
+        ("exit=0", 0, Reason::GuestStatus),
+        ("exit=127", 127, Reason::GuestStatus),
+        ("triple", 129, Reason::Reset),
+    ] {
         let mut running =
             Running::start(&plan(&spec(GuestKind::Unikraft, Format::PvhElf, &["app", word])), &kernel);
         running.control.ready(soon()).unwrap();
         running.control.go(soon()).unwrap();
-        let (_, err, status) = running.end();
-        assert_eq!((err.as_str(), status), ("", wanted), "{word}");
+        let (_, err, exit) = running.end_with_reason();
+        assert_eq!((err.as_str(), exit), ("", GuestExit { status, reason }), "{word}");
     }
 }
 
@@ -404,7 +415,8 @@ fn a_guest_on_a_tap_is_reached_under_its_addresses() {
         assert!(neighbours.contains(&mac.to_string()), "{neighbours}");
         running.control.power_button(soon()).unwrap();
         running.line_with("guest: power button");
-        assert_eq!(running.end().2, 0);
+        let off = GuestExit { status: 0, reason: Reason::PowerOff };
+        assert_eq!(running.end_with_reason().2, off);
     };
     if let Err(cause) = std::thread::spawn(inside).join() {
         std::panic::resume_unwind(cause);

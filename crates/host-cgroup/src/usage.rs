@@ -11,7 +11,7 @@ use crate::files::{Files, is_absent};
 use crate::{Error, LeafIn, LeafPlan, Version};
 
 /// From here on a v1 limit means "none": the kernel shows the largest multiple of a page.
-const V1_UNLIMITED: u64 = 1 << 62;
+pub(crate) const V1_UNLIMITED: u64 = 1 << 62;
 
 /// What the nearest limited ancestor leaves for one of its children.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ pub fn parent_room(files: &dyn Files, plan: &LeafPlan) -> Result<Option<ParentRo
     Ok(None)
 }
 
-fn limit_of(files: &dyn Files, h: &LeafIn, dir: &Path) -> Result<Option<u64>, Error> {
+pub(crate) fn limit_of(files: &dyn Files, h: &LeafIn, dir: &Path) -> Result<Option<u64>, Error> {
     let file = dir.join(match h.version {
         Version::V1 => "memory.limit_in_bytes",
         Version::V2 => "memory.max",

@@ -4,6 +4,7 @@
 //! never kills, never waits for a death and never cleans up: those are generic over the process's identity, so a
 //! backend cannot get them wrong. [`Monitor::plan`] is pure: it decides the whole command line and touches nothing.
 
+mod exit;
 pub mod kernel;
 mod monitor;
 mod network;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use exit::{GuestEnd, GuestExit, RawExit, Reason};
 pub use monitor::{Control, ControlError, Monitor, PlanError, Ready};
 pub use network::{GuestAddress, GuestNetwork, Mac, NotAMac};
 
@@ -107,14 +109,4 @@ pub struct LaunchPlan {
     pub power_button: bool,
     /// Why machine, accelerator and the like were chosen: one sentence each, for the log and `inspect`.
     pub reasons: Vec<String>,
-}
-
-/// How the monitor process ended, as the kernel tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RawExit {
-    /// It exited with this code.
-    Code(i32),
-    /// A signal killed it.
-    Signal(i32),
 }

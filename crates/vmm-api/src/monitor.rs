@@ -1,14 +1,14 @@
 //! The traits of a monitor and of its control channel, and their errors.
 
 use std::{
-    os::unix::net::UnixStream,
+    os::{fd::BorrowedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use thiserror::Error;
 
-use crate::{GuestKind, GuestSpec, HostFacts, LaunchPlan, RawExit};
+use crate::{GuestEnd, GuestExit, GuestKind, GuestSpec, HostFacts, LaunchPlan, RawExit};
 
 /// A monitor (VMM) that can run guests.
 pub trait Monitor: Send + Sync {
@@ -33,9 +33,9 @@ pub trait Monitor: Send + Sync {
     /// Takes our end of the control channel whose other end the monitor has as [`crate::CONTROL_FD`].
     fn control(&self, socket: UnixStream) -> Box<dyn Control>;
 
-    /// The container's exit status for a monitor that ended by itself while its guest was running (nobody killed
-    /// it). `complained`: it wrote to its stderr after the guest was let go.
-    fn exit_status(&self, raw: RawExit, complained: bool) -> u32;
+    /// The container's exit for a monitor that ended by itself while its guest was running (nobody killed it).
+    /// `said`: what it said of its guest's end. `complained`: it wrote to its stderr after the guest was let go.
+    fn exit(&self, raw: RawExit, said: Option<GuestEnd>, complained: bool) -> GuestExit;
 }
 
 /// The control channel of one running monitor. All calls block, at most until their deadline.
@@ -43,11 +43,21 @@ pub trait Control: Send {
     /// Waits until the monitor answers. The guest has not run an instruction yet.
     fn ready(&mut self, deadline: Instant) -> Result<Ready, ControlError>;
 
-    /// Lets the guest run.
+    /// Halts the guest. Its memory and its devices stay as they are.
+    fn pause(&mut self, deadline: Instant) -> Result<(), ControlError>;
+
+    /// Lets the guest run, or go on after a pause. A guest that ends at once is no error.
     fn go(&mut self, deadline: Instant) -> Result<(), ControlError>;
 
     /// Presses the guest's power button.
     fn power_button(&mut self, deadline: Instant) -> Result<(), ControlError>;
+
+    /// Takes in what the monitor has said by itself, and forgets all of it but the guest's end. Never waits. To be
+    /// called when [`Control::fd`] is readable, else that fills up; and once more when the monitor is dead.
+    fn hear(&mut self) -> Option<GuestEnd>;
+
+    /// What becomes readable when the monitor says something.
+    fn fd(&self) -> BorrowedFd<'_>;
 }
 
 /// What a monitor says of itself once it answers.

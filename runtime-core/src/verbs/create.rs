@@ -127,6 +127,7 @@ impl Runtime {
                     live.oom_score_adj = request.oom_score_adj;
                     live.grace = config.grace;
                     live.stdio = stdio;
+                    live.cgroup.clone_from(&record.cgroup);
                 }
                 work.gate = Some(launcher.gate);
                 work.monitor = guest.map(|g| g.monitor.clone()).unwrap_or_default();
@@ -313,6 +314,7 @@ impl Runtime {
             exit: None,
             last_words: None,
             poststop: None,
+            usage: None,
             tombstone: false,
         })
     }
@@ -405,7 +407,7 @@ fn limit_memory(request: &Request, plan: &GuestPlan, record: &Record) -> Result<
 }
 
 /// Whether another transaction has its leaf below the same cgroupsPath.
-fn is_shared(plan: &LeafPlan) -> bool {
+pub(super) fn is_shared(plan: &LeafPlan) -> bool {
     let other = |h: &LeafIn| {
         let leaves = h.dir().read_dir().into_iter().flatten().flatten();
         leaves

@@ -134,7 +134,7 @@ impl Runtime {
         // Killed by this unwind: then that is how it ended.
         let exit = *record.exit.get_or_insert_with(|| {
             let killed = container.live().killed;
-            killed.map_or_else(Exit::killed, |signal| Exit::now(128 + signal.unsigned_abs()))
+            killed.map_or_else(Exit::killed, Exit::by_signal)
         });
         let stuck = if report.is_clean() {
             // Without room for a tombstone the record stays, and with it the container: somebody has to try again.

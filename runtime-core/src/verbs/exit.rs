@@ -1,5 +1,9 @@
 //! The exit: seen through the pidfd, recorded, then told.
 
+use std::sync::PoisonError;
+
+use vmm_api::{GuestExit, RawExit, Reason};
+
 use crate::{
     Runtime,
     container::{Container, Work},
@@ -36,6 +40,10 @@ impl Runtime {
         let mut live = container.live();
         if let (Some(exit), false) = (live.exit, live.exit_told) {
             live.exit_told = true;
+            // Before the exit: who hears of that looks no further.
+            if live.last_stats.as_ref().is_some_and(|sample| sample.oom_kills > 0) {
+                self.events.publish(TaskEvent::Oom { id: container.id.clone() });
+            }
             self.events.publish(TaskEvent::Exit { id: container.id.clone(), pid: live.pid, exit });
         }
     }
@@ -43,26 +51,33 @@ impl Runtime {
     fn exit_of(&self, container: &Container, state: State, work: &Work) -> Exit {
         let raw = container.process().and_then(|process| reap(&process));
         let words = container.words();
-        let (killed, said_before) = {
+        let (killed, said_before, control) = {
             let live = container.live();
-            (live.killed, live.said_before)
+            (live.killed, live.said_before, live.control.clone())
         };
+        let end = control.and_then(|c| c.lock().unwrap_or_else(PoisonError::into_inner).hear());
         let said = words.as_ref().map_or(0, |w| w.total());
-        let status = match (killed, raw) {
-            (Some(signal), _) => 128 + signal.unsigned_abs(),
-            (None, Some(raw)) if state != State::Created => {
-                // Every monitor has exit codes of its own.
-                self.monitor(&work.monitor)
-                    .map_or_else(|_| plain(raw), |m| m.exit_status(raw, said > said_before))
+        let starved = self.last_stats(container).is_some_and(|sample| sample.oom_kills > 0);
+        let exit = match (killed, raw) {
+            (None, Some(RawExit::Signal(libc::SIGKILL))) if starved => {
+                Exit::now(128 + libc::SIGKILL.unsigned_abs(), Reason::OutOfMemory)
             }
-            (None, Some(raw)) => plain(raw),
-            (None, None) => 255,
+            (Some(signal), _) => Exit::by_signal(signal),
+            (None, Some(raw)) => {
+                // Every monitor has exit codes of its own; before Start it is our launcher.
+                let monitor = self.monitor(&work.monitor).ok().filter(|_| state != State::Created);
+                let GuestExit { status, reason } =
+                    monitor.map_or_else(|| raw.plain(), |m| m.exit(raw, end, said > said_before));
+                Exit::now(status, reason)
+            }
+            (None, None) => Exit::now(255, Reason::Unknown),
         };
-        tracing::info!(id = container.id, ?raw, ?killed, status, "exited");
+        let (status, reason) = (exit.status, exit.reason.map(|r| r.to_string()));
+        tracing::info!(id = container.id, ?raw, ?killed, status, reason, "exited");
         if let Some(words) = words.filter(|_| said > said_before) {
             tracing::info!(id = container.id, "the monitor's last words: {}", words.text());
         }
-        Exit::now(status)
+        exit
     }
 
     /// Records the end and tells those who wait. The caller publishes the event.
@@ -71,6 +86,7 @@ impl Runtime {
             record.state = State::Stopped;
             record.exit = Some(exit);
             record.last_words = container.words().map(|words| words.text()).filter(|text| !text.is_empty());
+            record.usage = self.last_stats(container);
             if let Err(e) = dir.write(record) {
                 // The end is true whether or not it could be written: `delete` says 137 then.
                 tracing::error!(id = container.id, error = e.chain(), "the exit was not recorded");
@@ -80,12 +96,5 @@ impl Runtime {
         if container.enter("stop", Event::Exit).is_ok() {
             container.ended(exit);
         }
-    }
-}
-
-fn plain(raw: vmm_api::RawExit) -> u32 {
-    match raw {
-        vmm_api::RawExit::Code(code) => code.unsigned_abs(),
-        vmm_api::RawExit::Signal(signal) => 128 + signal.unsigned_abs(),
     }
 }

@@ -4,4 +4,8 @@ mod create;
 mod delete;
 mod exit;
 mod kill;
+mod pause;
+mod pids;
 mod start;
+mod stats;
+mod update;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::fs::{major, minor, stat};
-use vmm_api::{Control, Ready};
+use vmm_api::{Control, Ready, Reason};
 
 use crate::{
     Error, Runtime,
@@ -71,7 +71,8 @@ impl Runtime {
         }
     }
 
-    fn planned(&self, work: &ContainerWork, container: &Container) -> Result<Plan, Error> {
+    /// The plan that Create made.
+    pub(super) fn planned(&self, work: &ContainerWork, container: &Container) -> Result<Plan, Error> {
         let gone = || Error::NotFound { id: container.id.clone() };
         let (dir, _) = work.file.as_ref().ok_or_else(gone)?;
         dir.dir().read_part(layout::PLAN)?.ok_or_else(gone)
@@ -316,8 +317,9 @@ impl Runtime {
             }
             reap(&process);
         }
-        let status = container.live().killed.map_or(NEVER_RAN, |signal| 128 + signal.unsigned_abs());
-        self.stop(container, work, Exit::now(status));
+        let killed = container.live().killed;
+        let exit = killed.map_or_else(|| Exit::now(NEVER_RAN, Reason::NeverRan), Exit::by_signal);
+        self.stop(container, work, exit);
         cause
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use containerd_shim_protos::{
     api::{Empty, ForwardRequest},
-    events::task::{TaskCreate, TaskDelete, TaskExit, TaskStart},
+    events::task::{TaskCreate, TaskDelete, TaskExit, TaskOOM, TaskPaused, TaskResumed, TaskStart},
     shim_async::{Events as EventsService, create_events},
 };
 use protobuf::Message;
@@ -33,6 +33,12 @@ pub enum Event {
     Exit(TaskExit),
     /// `/tasks/delete`
     Delete(TaskDelete),
+    /// `/tasks/paused`: the container.
+    Paused(String),
+    /// `/tasks/resumed`: the container.
+    Resumed(String),
+    /// `/tasks/oom`: the container.
+    Oom(String),
     /// Anything else: its topic.
     Other(String),
 }
@@ -45,6 +51,9 @@ impl Event {
             Self::Start(e) => ("start", &e.container_id),
             Self::Exit(e) => ("exit", &e.container_id),
             Self::Delete(e) => ("delete", &e.container_id),
+            Self::Paused(id) => ("paused", id),
+            Self::Resumed(id) => ("resumed", id),
+            Self::Oom(id) => ("oom", id),
             Self::Other(topic) => ("other", topic),
         };
         format!("{topic} {id}")
@@ -103,6 +112,15 @@ impl EventsService for Service {
             }
             ("/tasks/delete", "containerd.events.TaskDelete") => {
                 Event::Delete(TaskDelete::parse_from_bytes(value).unwrap())
+            }
+            ("/tasks/paused", "containerd.events.TaskPaused") => {
+                Event::Paused(TaskPaused::parse_from_bytes(value).unwrap().container_id)
+            }
+            ("/tasks/resumed", "containerd.events.TaskResumed") => {
+                Event::Resumed(TaskResumed::parse_from_bytes(value).unwrap().container_id)
+            }
+            ("/tasks/oom", "containerd.events.TaskOOM") => {
+                Event::Oom(TaskOOM::parse_from_bytes(value).unwrap().container_id)
             }
             (topic, kind) => Event::Other(format!("{topic} {kind}")),
         };

@@ -1,21 +1,34 @@
-//! From QEMU's exit code to the container's exit status.
+//! From QEMU's end to the container's.
 //!
 //! A guest that writes v to isa-debug-exit makes QEMU exit with `(v << 1) | 1`, so odd codes carry the guest's own
-//! status, 0 to 127. 0 is a power-off or, because of `-no-reboot`, a reset (a kernel panic is a reset, too; the code
-//! does not tell them apart). 1 is ambiguous: the guest's status 0 or QEMU's own failure, about which QEMU has
-//! written to its stderr.
+//! status, 0 to 127. 1 is ambiguous: the guest's status 0 or QEMU's own failure, about which QEMU has written to its
+//! stderr. 0 is a power-off, a reset (because of `-no-reboot`) or the answer to a signal; which one QEMU has said by
+//! QMP, and never what kind of reset it was.
 
-use vmm_api::RawExit;
+use vmm_api::{GuestEnd, GuestExit, RawExit, Reason};
 
-pub(super) fn status(raw: RawExit, complained: bool) -> u32 {
-    match raw {
-        RawExit::Code(1) if complained => 1,
-        // An exit code is the low byte of what the process said.
-        RawExit::Code(code) => {
-            let code = code.unsigned_abs() & 0xff;
-            if code % 2 == 1 { code >> 1 } else { code }
+/// What a container's init that reboots ends with elsewhere: in a pid namespace the kernel sends it SIGHUP (reboot(2)).
+const RESET: u32 = 129;
+/// QEMU ends in the same way on INT, HUP and TERM, and does not say which; TERM is what people send.
+const TERMINATED: u32 = 143;
+/// What Linux' own shells and init systems have for a panic: none. This one is sysexits' "software error".
+const PANICKED: u32 = 70;
+
+pub(super) fn of(raw: RawExit, said: Option<GuestEnd>, complained: bool) -> GuestExit {
+    let exit = |status, reason| GuestExit { status, reason };
+    // An exit code is the low byte of what the process said.
+    match (raw, said) {
+        (RawExit::Signal(_), _) => raw.plain(),
+        (RawExit::Code(1), _) if complained => exit(1, Reason::MonitorFailed),
+        (RawExit::Code(code), _) if code % 2 != 0 => {
+            exit((code.unsigned_abs() & 0xff) >> 1, Reason::GuestStatus)
         }
-        RawExit::Signal(signal) => 128 + signal.unsigned_abs(),
+        (RawExit::Code(0), Some(GuestEnd::PowerOff)) => exit(0, Reason::PowerOff),
+        (RawExit::Code(0), Some(GuestEnd::Reset)) => exit(RESET, Reason::Reset),
+        (RawExit::Code(0), Some(GuestEnd::Panic)) => exit(PANICKED, Reason::Panic),
+        (RawExit::Code(0), Some(GuestEnd::Signal)) => exit(TERMINATED, Reason::Signal),
+        (RawExit::Code(0), None) => exit(0, Reason::Unknown),
+        (RawExit::Code(_), _) => raw.plain(),
     }
 }
 
@@ -26,22 +39,31 @@ mod tests {
     #[test]
     fn the_exit_table() {
         let table = [
-            (RawExit::Code(0), false, 0),
-            (RawExit::Code(0), true, 0),
-            (RawExit::Code(1), false, 0),
-            (RawExit::Code(1), true, 1),
-            (RawExit::Code(2), false, 2),
-            (RawExit::Code(3), false, 1),
-            (RawExit::Code(3), true, 1),
-            (RawExit::Code(15), false, 7),
-            (RawExit::Code(33), true, 16),
-            (RawExit::Code(254), false, 254),
-            (RawExit::Code(255), false, 127),
-            (RawExit::Signal(6), true, 134),
-            (RawExit::Signal(9), false, 137),
+            (RawExit::Code(0), Some(GuestEnd::PowerOff), false, 0, Reason::PowerOff),
+            (RawExit::Code(0), Some(GuestEnd::PowerOff), true, 0, Reason::PowerOff),
+            (RawExit::Code(0), Some(GuestEnd::Reset), false, 129, Reason::Reset),
+            (RawExit::Code(0), Some(GuestEnd::Panic), false, 70, Reason::Panic),
+            (RawExit::Code(0), Some(GuestEnd::Signal), true, 143, Reason::Signal),
+            (RawExit::Code(0), None, false, 0, Reason::Unknown),
+            (RawExit::Code(1), None, false, 0, Reason::GuestStatus),
+            (RawExit::Code(1), None, true, 1, Reason::MonitorFailed),
+            (RawExit::Code(2), None, false, 2, Reason::MonitorFailed),
+            (RawExit::Code(3), None, false, 1, Reason::GuestStatus),
+            (RawExit::Code(3), None, true, 1, Reason::GuestStatus),
+            (RawExit::Code(15), None, false, 7, Reason::GuestStatus),
+            (RawExit::Code(33), None, true, 16, Reason::GuestStatus),
+            (RawExit::Code(254), None, false, 254, Reason::MonitorFailed),
+            (RawExit::Code(255), None, false, 127, Reason::GuestStatus),
+            (RawExit::Signal(6), None, true, 134, Reason::MonitorCrashed),
+            (RawExit::Signal(11), Some(GuestEnd::Reset), true, 139, Reason::MonitorCrashed),
+            (RawExit::Signal(9), None, false, 137, Reason::Signal),
         ];
-        for (raw, complained, wanted) in table {
-            assert_eq!(status(raw, complained), wanted, "{raw:?} {complained}");
+        for (raw, said, complained, status, reason) in table {
+            assert_eq!(
+                of(raw, said, complained),
+                GuestExit { status, reason },
+                "{raw:?} {said:?} {complained}"
+            );
         }
     }
 }

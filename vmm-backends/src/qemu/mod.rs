@@ -10,7 +10,9 @@ mod qmp;
 
 use std::{os::unix::net::UnixStream, path::Path};
 
-use vmm_api::{Control, GuestKind, GuestSpec, HostFacts, LaunchPlan, Monitor, PlanError, RawExit};
+use vmm_api::{
+    Control, GuestEnd, GuestExit, GuestKind, GuestSpec, HostFacts, LaunchPlan, Monitor, PlanError, RawExit,
+};
 
 /// The monitor `qemu`.
 pub(crate) struct Qemu;
@@ -44,7 +46,7 @@ impl Monitor for Qemu {
         Box::new(qmp::Qmp::new(socket))
     }
 
-    fn exit_status(&self, raw: RawExit, complained: bool) -> u32 {
-        exit::status(raw, complained)
+    fn exit(&self, raw: RawExit, said: Option<GuestEnd>, complained: bool) -> GuestExit {
+        exit::of(raw, said, complained)
     }
 }

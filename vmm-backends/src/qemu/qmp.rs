@@ -6,7 +6,10 @@
 //! has passed is never taken for the answer to the next one; after any other failure the channel is of no more use.
 
 use std::{
-    os::unix::net::UnixStream,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
     time::{Duration, Instant},
 };
 
@@ -16,7 +19,7 @@ use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
 };
 use serde::Deserialize;
-use vmm_api::{Control, ControlError, Ready};
+use vmm_api::{Control, ControlError, GuestEnd, Ready};
 
 const LONGEST_LINE: usize = 1024 * 1024;
 
@@ -26,6 +29,7 @@ pub(super) struct Qmp {
     /// What was received but not yet read as lines.
     received: Vec<u8>,
     last_id: u64,
+    end: Option<GuestEnd>,
 }
 
 /// Any message of QEMU's: a greeting, an answer, an error or an event.
@@ -38,6 +42,13 @@ struct Message {
     answer: Option<serde_json::Value>,
     error: Option<Refusal>,
     event: Option<String>,
+    data: Option<EventData>,
+}
+
+/// What of an event's data is looked at.
+#[derive(Deserialize)]
+struct EventData {
+    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -65,7 +76,7 @@ struct Refusal {
 
 impl Qmp {
     pub(super) fn new(socket: UnixStream) -> Self {
-        Self { socket, received: Vec::new(), last_id: 0 }
+        Self { socket, received: Vec::new(), last_id: 0, end: None }
     }
 
     /// Runs `command` and returns its answer.
@@ -94,8 +105,8 @@ impl Qmp {
     ) -> Result<serde_json::Value, ControlError> {
         loop {
             let message = self.message(deadline)?;
-            if let Some(event) = message.event {
-                tracing::debug!(event, "QMP event");
+            if message.event.is_some() {
+                self.note(message);
             } else if message.id.is_some_and(|other| other != id) {
                 tracing::debug!(command, "a late QMP answer");
             } else if let Some(Refusal { class, desc }) = message.error {
@@ -103,6 +114,21 @@ impl Qmp {
             } else if let (Some(answer), Some(_)) = (message.answer, message.id) {
                 return Ok(answer);
             }
+        }
+    }
+
+    /// Keeps of an event what tells of the guest's end.
+    fn note(&mut self, message: Message) {
+        let reason = message.data.and_then(|data| data.reason);
+        tracing::debug!(event = message.event, reason, "QMP event");
+        if message.event.as_deref() == Some("SHUTDOWN") {
+            self.end = match reason.as_deref() {
+                Some("guest-shutdown") => Some(GuestEnd::PowerOff),
+                Some("guest-reset") => Some(GuestEnd::Reset),
+                Some("guest-panic") => Some(GuestEnd::Panic),
+                Some("host-signal") => Some(GuestEnd::Signal),
+                _ => None,
+            };
         }
     }
 
@@ -189,6 +215,10 @@ impl Control for Qmp {
         Ok(Ready { accel: accel.to_owned(), version: format!("{major}.{minor}.{micro}") })
     }
 
+    fn pause(&mut self, deadline: Instant) -> Result<(), ControlError> {
+        self.execute("stop", deadline).map(drop)
+    }
+
     fn go(&mut self, deadline: Instant) -> Result<(), ControlError> {
         let id = self.command("cont", deadline)?;
         match self.answer("cont", id, deadline) {
@@ -201,6 +231,36 @@ impl Control for Qmp {
 
     fn power_button(&mut self, deadline: Instant) -> Result<(), ControlError> {
         self.execute("system_powerdown", deadline).map(drop)
+    }
+
+    fn hear(&mut self) -> Option<GuestEnd> {
+        let mut bytes = [0u8; 4096];
+        // A peer that talks faster than this is heard the next time.
+        for _ in 0..LONGEST_LINE / bytes.len() {
+            match recv(&self.socket, &mut bytes, RecvFlags::DONTWAIT) {
+                Ok((n, _)) if n > 0 => self.received.extend_from_slice(&bytes[..n]),
+                Err(Errno::INTR) => {}
+                _ => break,
+            }
+            while let Some(at) = self.received.iter().position(|&b| b == b'\n') {
+                let rest = self.received.split_off(at + 1);
+                let line = std::mem::replace(&mut self.received, rest);
+                // An answer that came too late, or what is not of the protocol: the next command finds out.
+                if let Ok(message) = serde_json::from_slice::<Message>(&line)
+                    && message.event.is_some()
+                {
+                    self.note(message);
+                }
+            }
+            if self.received.len() > LONGEST_LINE {
+                self.received.clear();
+            }
+        }
+        self.end
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -206,3 +206,38 @@ fn the_deadline_holds_whatever_the_peer_does() {
     assert!(matches!(qmp.go(Instant::now()), Err(ControlError::Timeout)));
     drop(theirs);
 }
+
+#[test]
+fn of_what_is_said_unasked_the_guests_end_is_kept() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut qmp = Qmp::new(ours);
+    assert_eq!(qmp.hear(), None);
+    // In pieces, among others, and behind what is no JSON.
+    for piece in [
+        "{\"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 1}}\r\nwhat?\r\n{\"event\": \"SHUTDOWN\", ",
+        "\"data\": {\"guest\": true, \"reason\": \"guest-reset\"}}\r\n{\"event\": \"STOP\"}\r\n",
+    ] {
+        assert_eq!(qmp.hear(), None);
+        write!(&theirs, "{piece}").unwrap();
+    }
+    assert_eq!(qmp.hear(), Some(GuestEnd::Reset));
+    // While an answer is waited for, and when QEMU is gone.
+    let shutdown = r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
+    writeln!(&theirs, "{shutdown}\r\n{{\"return\": {{}}, \"id\": 1}}\r").unwrap();
+    qmp.pause(soon(5000)).unwrap();
+    drop(theirs);
+    assert_eq!(qmp.hear(), Some(GuestEnd::PowerOff));
+}
+
+#[test]
+fn a_peer_that_talks_without_end_is_heard_for_a_moment_only() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut qmp = Qmp::new(ours);
+    let talk = thread::spawn(move || while (&theirs).write_all(&[b'x'; 4096]).is_ok() {});
+    for _ in 0..4 {
+        qmp.hear();
+        assert!(qmp.received.len() <= LONGEST_LINE + 4096);
+    }
+    drop(qmp);
+    talk.join().unwrap();
+}

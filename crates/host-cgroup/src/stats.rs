@@ -1,0 +1,251 @@
+//! What the kernel counts for a leaf: CPU time, memory, processes, kills for want of memory.
+//!
+//! Usage is the leaf's own, for the caller's path may hold others. What belongs to a limit - the limit itself, how often
+//! it was hit, throttling - is the path's, where the limits are. It changes nothing, and a file that is not there (a
+//! controller that is not used, an older kernel) leaves its value out. [`Stats`] is a plain value that outlives the
+//! leaf.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::files::{Files, is_absent};
+use crate::usage::limit_of;
+use crate::{Error, LeafIn, LeafPlan, Version, oom_kills};
+
+/// A sample of what a leaf uses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stats {
+    /// Whether the host accounts memory by cgroup v2; where it accounts none, whether it has v2 alone.
+    pub is_v2: bool,
+    /// CPU time.
+    pub cpu: Option<CpuStats>,
+    /// Memory.
+    pub memory: Option<MemoryStats>,
+    /// Processes and threads.
+    pub pids: Option<PidsStats>,
+    /// How many processes the kernel has killed for want of memory.
+    pub oom_kills: u64,
+}
+
+/// CPU time, in nanoseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CpuStats {
+    /// All of it.
+    pub total_ns: u64,
+    /// Outside of the kernel.
+    pub user_ns: u64,
+    /// In the kernel.
+    pub system_ns: u64,
+    /// Of each processor; v1 alone counts this.
+    pub per_cpu_ns: Vec<u64>,
+    /// Periods of the quota that have passed.
+    pub periods: u64,
+    /// Periods in which the quota was used up.
+    pub throttled: u64,
+    /// How long somebody had to wait for the next period.
+    pub throttled_ns: u64,
+}
+
+/// Memory, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryStats {
+    /// Memory, without swap.
+    pub memory: Counter,
+    /// v1: memory and swap together; v2: swap alone. `None`: not accounted.
+    pub swap: Option<Counter>,
+    /// Kernel memory; v1 alone counts it apart.
+    pub kernel: Option<Counter>,
+    /// TCP buffers; v1 alone counts them apart.
+    pub kernel_tcp: Option<Counter>,
+    /// `memory.stat`, by the kernel's names.
+    pub stat: BTreeMap<String, u64>,
+    /// `memory.events`, by the kernel's names; v2 alone has it.
+    pub events: BTreeMap<String, u64>,
+}
+
+/// What is used of one thing, and what may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counter {
+    /// Now.
+    pub usage: u64,
+    /// At most so far; 0: the kernel does not say.
+    pub max: u64,
+    /// The limit; `None`: none.
+    pub limit: Option<u64>,
+    /// How often the limit was hit.
+    pub failures: u64,
+}
+
+/// Processes and threads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PidsStats {
+    /// How many there are.
+    pub current: u64,
+    /// How many there may be; `None`: no limit.
+    pub limit: Option<u64>,
+}
+
+/// Takes a sample.
+pub fn stats(files: &dyn Files, plan: &LeafPlan) -> Result<Stats, Error> {
+    let mut stats = Stats {
+        is_v2: match plan.memory() {
+            Some(h) => h.version == Version::V2,
+            None => plan.hierarchies.iter().all(|h| h.version == Version::V2),
+        },
+        oom_kills: oom_kills(files, plan)?.unwrap_or(0),
+        ..Stats::default()
+    };
+    for h in &plan.hierarchies {
+        let look = Look { files, h };
+        if h.version == Version::V1 && h.has("cpuacct") {
+            look.cpuacct(stats.cpu.get_or_insert_default())?;
+        }
+        // The v2 tree counts CPU time without any controller; on a hybrid host v1 counts it, too.
+        if h.has("cpu") || (h.version == Version::V2 && stats.is_v2) {
+            look.cpu(stats.cpu.get_or_insert_default())?;
+        }
+        if h.has("memory") {
+            stats.memory = Some(look.memory()?);
+        }
+        if h.has("pids") {
+            let current = look.leaf("pids.current")?.unwrap_or(0);
+            stats.pids = Some(PidsStats { current, limit: look.path("pids.max")? });
+        }
+    }
+    Ok(stats)
+}
+
+/// One hierarchy.
+struct Look<'a> {
+    files: &'a dyn Files,
+    h: &'a LeafIn,
+}
+
+impl Look<'_> {
+    fn cpuacct(&self, cpu: &mut CpuStats) -> Result<(), Error> {
+        cpu.total_ns = self.leaf("cpuacct.usage")?.unwrap_or(0);
+        cpu.user_ns = self.leaf("cpuacct.usage_user")?.unwrap_or(0);
+        cpu.system_ns = self.leaf("cpuacct.usage_sys")?.unwrap_or(0);
+        let per_cpu = self.text(&self.h.leaf_dir(), "cpuacct.usage_percpu")?.unwrap_or_default();
+        cpu.per_cpu_ns = per_cpu.split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect();
+        Ok(())
+    }
+
+    fn cpu(&self, cpu: &mut CpuStats) -> Result<(), Error> {
+        let limited = self.table(&self.h.dir(), "cpu.stat")?;
+        let of = |table: &BTreeMap<String, u64>, key: &str| table.get(key).copied().unwrap_or(0);
+        cpu.periods = of(&limited, "nr_periods");
+        cpu.throttled = of(&limited, "nr_throttled");
+        if self.h.version == Version::V1 {
+            cpu.throttled_ns = of(&limited, "throttled_time");
+            return Ok(());
+        }
+        let own = self.table(&self.h.leaf_dir(), "cpu.stat")?;
+        let us = |table, key| of(table, key).saturating_mul(1000);
+        cpu.throttled_ns = us(&limited, "throttled_usec");
+        cpu.total_ns = us(&own, "usage_usec");
+        cpu.user_ns = us(&own, "user_usec");
+        cpu.system_ns = us(&own, "system_usec");
+        Ok(())
+    }
+
+    fn memory(&self) -> Result<MemoryStats, Error> {
+        let (leaf, path) = (self.h.leaf_dir(), self.h.dir());
+        let limit = limit_of(self.files, self.h, &path)?;
+        let stat = self.table(&leaf, "memory.stat")?;
+        if self.h.version == Version::V1 {
+            let memory = Counter { limit, ..self.counter_v1("memory.")?.unwrap_or_default() };
+            return Ok(MemoryStats {
+                memory,
+                swap: self.counter_v1("memory.memsw.")?,
+                kernel: self.counter_v1("memory.kmem.")?,
+                kernel_tcp: self.counter_v1("memory.kmem.tcp.")?,
+                stat,
+                events: BTreeMap::new(),
+            });
+        }
+        let swap = match self.leaf("memory.swap.current")? {
+            Some(usage) => Some(Counter {
+                usage,
+                max: self.leaf("memory.swap.peak")?.unwrap_or(0),
+                limit: self.path("memory.swap.max")?,
+                failures: 0,
+            }),
+            None => None,
+        };
+        let mut events = self.table(&path, "memory.events")?;
+        // A kill is counted for the cgroup of the killed process, all else for the one whose limit it was.
+        events.extend(
+            self.table(&leaf, "memory.events")?.into_iter().filter(|(k, _)| k.starts_with("oom_kill")),
+        );
+        let failures = events.get("max").copied().unwrap_or(0);
+        let (usage, max) =
+            (self.leaf("memory.current")?.unwrap_or(0), self.leaf("memory.peak")?.unwrap_or(0));
+        Ok(MemoryStats {
+            memory: Counter { usage, max, limit, failures },
+            swap,
+            kernel: None,
+            kernel_tcp: None,
+            stat,
+            events,
+        })
+    }
+
+    fn counter_v1(&self, prefix: &str) -> Result<Option<Counter>, Error> {
+        let Some(usage) = self.leaf(&format!("{prefix}usage_in_bytes"))? else { return Ok(None) };
+        Ok(Some(Counter {
+            usage,
+            max: self.leaf(&format!("{prefix}max_usage_in_bytes"))?.unwrap_or(0),
+            limit: self.path(&format!("{prefix}limit_in_bytes"))?.filter(|n| *n < crate::usage::V1_UNLIMITED),
+            failures: self.path(&format!("{prefix}failcnt"))?.unwrap_or(0),
+        }))
+    }
+
+    /// A file of the leaf that holds one number.
+    fn leaf(&self, file: &str) -> Result<Option<u64>, Error> {
+        self.number(&self.h.leaf_dir(), file)
+    }
+
+    /// A file of the caller's path that holds one number.
+    fn path(&self, file: &str) -> Result<Option<u64>, Error> {
+        self.number(&self.h.dir(), file)
+    }
+
+    /// `None`: there is no such file, or it says `max`.
+    fn number(&self, dir: &Path, file: &str) -> Result<Option<u64>, Error> {
+        let Some(text) = self.text(dir, file)? else { return Ok(None) };
+        match text.trim() {
+            "max" => Ok(None),
+            number => match number.parse() {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(Error::Content { file: dir.join(file), text }),
+            },
+        }
+    }
+
+    /// Lines of a name and a number; others are of no use to anybody here.
+    fn table(&self, dir: &Path, file: &str) -> Result<BTreeMap<String, u64>, Error> {
+        let text = self.text(dir, file)?.unwrap_or_default();
+        let line = |line: &str| {
+            let (name, number) = line.split_once(' ')?;
+            Some((name.to_owned(), number.trim().parse().ok()?))
+        };
+        Ok(text.lines().filter_map(line).collect())
+    }
+
+    /// `None`: there is no such file. A kernel without swap accounting says so when it is read.
+    fn text(&self, dir: &Path, file: &str) -> Result<Option<String>, Error> {
+        match self.files.read(&dir.join(file)) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if is_absent(e) || e == rustix::io::Errno::OPNOTSUPP => Ok(None),
+            Err(e) => Err(Error::io("reading", dir.join(file))(e)),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Update: other limits for a container that is there, by the rules of Create.
+//!
+//! A guest keeps the RAM and the vCPUs that it was created with. So a limit that leaves less than its RAM, or that asks
+//! for more vCPUs, is an error that says so; a higher memory limit is kept, and is no more RAM. All of it is checked
+//! before anything is written; what the kernel then refuses is an error, and what was written before stays. A limit that
+//! is not given, or zero, stays as it is; -1 lifts it.
+
+use host_cgroup::{Amount, Kernel, LeafPlan, MemoryLimit, parent_room, set_limits};
+use oci_spec::runtime::LinuxResources;
+use serde_json::Value;
+
+use crate::{
+    Error, Runtime,
+    container::Container,
+    contract::invalid,
+    lifecycle::State,
+    plan::{GuestPlan, Memory, MemoryRule},
+    request::{limits, vcpus},
+    verbs::create::is_shared,
+};
+
+const MIB: u64 = 1024 * 1024;
+const LIMIT: &str = "linux.resources.memory.limit";
+const SWAP: &str = "linux.resources.memory.swap";
+
+impl Runtime {
+    /// Changes the limits of a container: `resources` is the OCI specification's `linux.resources` as JSON.
+    pub fn update(&self, id: &str, resources: &[u8]) -> Result<(), Error> {
+        // An object: a list would be taken for its fields in their order.
+        let resources: LinuxResources = serde_json::from_slice(resources)
+            .and_then(|object| serde_json::from_value(Value::Object(object)))
+            .map_err(|e| invalid("resources", "", &format!("no LinuxResources: {e}"), "give its JSON"))?;
+        let container = self.get(id)?;
+        check_lives(&container)?;
+        let work = container.work();
+        check_lives(&container)?;
+        let plan = self.planned(&work, &container)?;
+        let leaf = work.file.as_ref().and_then(|(_, record)| record.cgroup.as_ref());
+        let leaf = leaf.ok_or_else(|| Error::NotFound { id: id.to_owned() })?;
+
+        check_cpu(&resources, plan.guest())?;
+        let mut limits = limits(Some(&resources));
+        limits.memory = self.memory_of(&resources, plan.guest(), leaf)?;
+        let ignored = ignored(&resources);
+        if !ignored.is_empty() {
+            tracing::warn!(id, fields = ignored.join(", "), "the update asks for what is not honoured");
+        }
+        set_limits(&Kernel, leaf, &limits).map_err(|e| match e {
+            host_cgroup::Error::NoController { controller, .. } => unmet(
+                &format!("linux.resources: {controller}"),
+                "",
+                "is not limited for this container, which has no cgroup there",
+                "limit it at creation",
+            ),
+            e => e.into(),
+        })?;
+        tracing::info!(id, ?limits, "updated");
+        Ok(())
+    }
+
+    /// What the memory limit of the cgroup becomes.
+    fn memory_of(
+        &self,
+        resources: &LinuxResources,
+        guest: Option<&GuestPlan>,
+        leaf: &LeafPlan,
+    ) -> Result<Option<MemoryLimit>, Error> {
+        let given = |value: Option<i64>| {
+            value.filter(|v| *v != 0).map(|v| u64::try_from(v).map_or(Amount::Unlimited, Amount::At))
+        };
+        let memory = resources.memory().as_ref();
+        let limit = given(memory.and_then(|m| m.limit()));
+        let with_swap = given(memory.and_then(|m| m.swap()));
+        let Some(limit) = limit else {
+            return match with_swap {
+                // The sum speaks of the limit, to which the overhead is added.
+                Some(sum) => Err(invalid(SWAP, &shown(sum), "comes without memory.limit", "give both")),
+                None => Ok(None),
+            };
+        };
+        if is_shared(leaf) {
+            let problem = "is of a cgroupsPath that another container has, too";
+            return Err(unmet(LIMIT, &shown(limit), problem, "give each container a path of its own"));
+        }
+        let Amount::At(bytes) = limit else { return Ok(Some(MemoryLimit { limit, with_swap })) };
+        let total = match guest {
+            Some(guest) => self.bytes_for(guest, bytes, leaf)?,
+            None => bytes,
+        };
+        let with_swap = with_swap.map(|sum| match sum {
+            Amount::At(sum) => Amount::At(sum.saturating_add(total.saturating_sub(bytes))),
+            Amount::Unlimited => Amount::Unlimited,
+        });
+        Ok(Some(MemoryLimit { limit: Amount::At(total), with_swap }))
+    }
+
+    /// The cgroup's limit for this limit of the container, if the guest's RAM stays below it.
+    fn bytes_for(&self, guest: &GuestPlan, limit: u64, leaf: &LeafPlan) -> Result<u64, Error> {
+        let overhead = self.config.overhead_mib(self.monitor(&guest.monitor)?);
+        let room = parent_room(&Kernel, leaf)?.map(host_cgroup::ParentRoom::bytes);
+        let room = match guest.memory.rule {
+            // It was denied the overhead in Create, and what a pod's first guest has is not its own now.
+            MemoryRule::LimitMinusOverhead => Some(room.unwrap_or(limit).min(limit)),
+            MemoryRule::Default | MemoryRule::LimitPlusOverhead => room,
+        };
+        let has = guest.memory.guest_mib;
+        let memory = Memory::decide(Some(limit), overhead, room, 0)?;
+        if memory.guest_mib < has {
+            let least = match memory.rule {
+                MemoryRule::LimitMinusOverhead => has + overhead,
+                MemoryRule::Default | MemoryRule::LimitPlusOverhead => has,
+            };
+            let problem = format!(
+                "leaves {} MiB for the guest, which has {has} MiB of RAM and keeps them while it runs",
+                memory.guest_mib
+            );
+            let remedy = format!("give at least {} or create it anew", least * MIB);
+            return Err(unmet(LIMIT, &limit.to_string(), &problem, &remedy));
+        }
+        Ok(memory.cgroup_bytes.unwrap_or(limit))
+    }
+}
+
+fn check_lives(container: &Container) -> Result<(), Error> {
+    match container.snapshot().state {
+        State::Created | State::Starting | State::Running | State::Paused => Ok(()),
+        // CRI takes this for what it is: there is nothing to be limited any more.
+        State::Stopped | State::Unwinding | State::UnwindBlocked => {
+            Err(Error::Ended { id: container.id.clone() })
+        }
+        State::Creating => Err(Error::NotFound { id: container.id.clone() }),
+    }
+}
+
+/// A quota is as many vCPUs, as in Create.
+fn check_cpu(resources: &LinuxResources, guest: Option<&GuestPlan>) -> Result<(), Error> {
+    let cpu = resources.cpu().as_ref();
+    let quota = cpu.and_then(|c| c.quota()).filter(|q| *q != 0);
+    let period = cpu.and_then(|c| c.period()).filter(|p| *p != 0);
+    if let (None, Some(period)) = (quota, period) {
+        let field = "linux.resources.cpu.period";
+        return Err(invalid(field, &period.to_string(), "comes without a quota", "give both"));
+    }
+    let (Some(wanted), Some(has)) = (vcpus(Some(resources))?, guest.map(|g| g.guest.vcpus)) else {
+        return Ok(());
+    };
+    if wanted <= has {
+        return Ok(());
+    }
+    Err(unmet(
+        "linux.resources.cpu.quota",
+        &quota.unwrap_or(0).to_string(),
+        &format!("asks for {wanted} vCPUs; the guest has {has} and gets no more while it runs"),
+        "give a lower quota or create it anew",
+    ))
+}
+
+/// The fields that Create does not honour either.
+fn ignored(resources: &LinuxResources) -> Vec<&'static str> {
+    let memory = resources.memory().as_ref();
+    let fields = [
+        ("memory.reservation", memory.and_then(|m| m.reservation()).is_some_and(|v| v != 0)),
+        ("memory.kernel", memory.and_then(|m| m.kernel()).is_some_and(|v| v != 0)),
+        ("blockIO", resources.block_io().is_some()),
+        ("hugepageLimits", resources.hugepage_limits().as_ref().is_some_and(|l| !l.is_empty())),
+        ("unified", resources.unified().as_ref().is_some_and(|u| !u.is_empty())),
+    ];
+    fields.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect()
+}
+
+fn shown(amount: Amount) -> String {
+    match amount {
+        Amount::At(n) => n.to_string(),
+        Amount::Unlimited => "-1".to_owned(),
+    }
+}
+
+fn unmet(field: &str, value: &str, problem: &str, remedy: &str) -> Error {
+    Error::Unmet {
+        field: field.to_owned(),
+        value: value.to_owned(),
+        problem: problem.to_owned(),
+        remedy: remedy.to_owned(),
+    }
+}

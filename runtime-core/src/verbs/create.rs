@@ -145,7 +145,7 @@ impl Runtime {
                 let rollback = self.roll_back(container, &mut record, &dir);
                 match rollback {
                     Ok(report) => {
-                        remove_directory(dir);
+                        remove_directory(&dir);
                         tracing::warn!(
                             id = record.id,
                             txid = record.txid,
@@ -479,7 +479,7 @@ fn announce(request: &Request, record: &Record, plan: &Plan) {
     tracing::debug!(id, txid, memory = ?guest.memory, vcpus = guest.guest.vcpus, "planned");
 }
 
-fn remove_directory(dir: RunDir) {
+fn remove_directory(dir: &RunDir) {
     let path = dir.to_string();
     let removed = dir.lock(Instant::now() + Duration::from_secs(1)).and_then(|lock| dir.remove(lock));
     if let Err(e) = removed {

@@ -25,6 +25,8 @@ use urunc_tests::direct::{Bench, Bundle, Client, Failure, Pending, Shim, Spec, e
 
 /// How long a call may take that has nothing to wait for. A busy machine is slow, a hang is for ever.
 const AT_ONCE: Duration = Duration::from_secs(5);
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// So long a Wait must stay open to count as waiting.
 const OPEN: Duration = Duration::from_millis(100);
 /// The pod that all of them are in: one daemon, and thus one socket.
@@ -233,8 +235,14 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Makes one call. `Err`: it hangs.
-    fn call(&self, method: &str, id: &str, exec_id: &str) -> Result<Result<(), Failure>, ()> {
+    /// Makes one call, and waits for its answer so long. `Err`: none has come.
+    fn call(
+        &self,
+        method: &str,
+        id: &str,
+        exec_id: &str,
+        patience: Duration,
+    ) -> Result<Result<(), Failure>, ()> {
         macro_rules! send {
             ($request:ident { $($field:ident: $value:expr),* $(,)? }) => {
                 self.client().send::<Empty>(method, &$request { id: id.to_owned(), $($field: $value,)* ..Default::default() })
@@ -275,7 +283,6 @@ impl<'a> Stage<'a> {
             "Delete" => send!(DeleteRequest { exec_id: exec_id() }),
             other => panic!("{other}"),
         };
-        let patience = if method == "Wait" { OPEN } else { Duration::from_secs(30) };
         sent.within(patience).map(|answer| answer.map(drop)).ok_or(())
     }
 }
@@ -290,13 +297,17 @@ fn each_call_answers_as_the_table_says_in_each_state() {
         for (method, expected) in TABLE.iter().map(|(method, row)| (*method, row[column])) {
             let id = stage.container(state);
             let began = Instant::now();
-            let answer = stage.call(method, &id, "");
+            let answer = stage.call(method, &id, "", if expected == Waits { OPEN } else { PATIENCE });
             let took = began.elapsed();
             let got = match &answer {
                 Ok(Ok(())) => Yes,
                 Ok(Err(failure)) => failure.into(),
                 Err(()) => Waits,
             };
+            if (method, got) == ("Kill", Yes) {
+                // It is answered when the signal is out.
+                stage.client().wait(&id).unwrap();
+            }
             let cell = format!("{method} in {state:?}");
             if got != expected {
                 wrong.push(format!("{cell}: {answer:?} instead of {expected:?}"));
@@ -326,7 +337,8 @@ fn a_process_that_nobody_made_is_not_found_in_any_state() {
     for state in STATES {
         let id = stage.container(state);
         for method in OF_A_PROCESS {
-            let failure = stage.call(method, &id, "e1").expect("an answer").expect_err("nobody made it");
+            let failure =
+                stage.call(method, &id, "e1", PATIENCE).expect("an answer").expect_err("nobody made it");
             assert_eq!(Answer::from(&failure), Nf, "{method} in {state:?}: {failure:?}");
         }
         assert!(stage.is(&id, state), "{state:?} is as it was");
@@ -350,8 +362,7 @@ fn a_daemon_that_has_left_answers_nothing_and_nobody_waits_for_it() {
     stage.client().shutdown(POD);
     eventually("the daemon has left", || !stage.shim.daemon.is_alive());
     for (method, _) in TABLE {
-        let answer = stage.call(method, &id, "");
-        // Our own patience with a Wait is no answer.
+        let answer = stage.call(method, &id, "", PATIENCE);
         assert!(
             matches!(&answer, Ok(Err(failure)) if failure.code.is_none()),
             "{method} of a daemon that has left: {answer:?}"

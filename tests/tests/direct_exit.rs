@@ -1,0 +1,152 @@
+//! Why a container has ended: different ends have different reasons, in the exit status, in the log and in the record.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
+
+use std::{fs, path::PathBuf, process::Command, time::Duration};
+
+use rustix::process::Signal;
+use urunc_tests::{
+    direct::{Bench, Bundle, Proc, Shim, Spec, eventually, skip},
+    harness::Cgroup,
+};
+
+/// For how long a daemon must do nothing at all.
+const IDLE: Duration = Duration::from_secs(15);
+
+fn run(bench: &Bench, id: &str, words: &str) -> (Shim, Bundle, Proc) {
+    // Without a pid namespace: the first process of one is deaf to what it has no handler for.
+    let bundle = bench.bundle(id, &Spec::tiny(words).on_the_host());
+    let shim = bench.start(&bundle);
+    let pid = shim.client.create(&bundle).unwrap();
+    let monitor = Proc::of(pid.cast_signed());
+    shim.client.start(id).unwrap();
+    (shim, bundle, monitor)
+}
+
+/// It ended with this status and for this reason, which State, record and log tell alike.
+#[track_caller]
+fn ended(bench: &Bench, shim: &Shim, bundle: Bundle, status: u32, reason: &str, logged: &str) {
+    let id = bundle.id.clone();
+    assert_eq!(shim.client.wait(&id), Ok(status), "{reason}");
+    let state = shim.client.state(&id).unwrap();
+    assert_eq!(state.exit_status, status, "{reason}");
+    let record = bench.record(&id).unwrap();
+    assert_eq!((&record["exit"]["status"], &record["exit"]["reason"]), (&status.into(), &reason.into()));
+    bundle.wait_for_log(logged);
+    bench.end(shim, bundle);
+}
+
+#[test]
+fn each_end_has_a_reason_of_its_own() {
+    let Some(bench) = Bench::released() else { return };
+    let (shim, bundle, _) = run(&bench, "own", "exit=7");
+    ended(&bench, &shim, bundle, 7, "guest-status", "the guest told its status");
+
+    let (shim, bundle, _) = run(&bench, "zero", "exit=0");
+    ended(&bench, &shim, bundle, 0, "guest-status", "the guest told its status");
+
+    let (shim, bundle, _) = run(&bench, "reset", "triple");
+    ended(&bench, &shim, bundle, 129, "reset", "the guest was reset");
+
+    for (signal, status) in [(Signal::KILL, 137), (Signal::TERM, 143)] {
+        let (shim, bundle, _) = run(&bench, "killed", "hang");
+        shim.client.kill("killed", signal.as_raw()).unwrap();
+        ended(&bench, &shim, bundle, status, "killed", "killed on request");
+    }
+    // By somebody else, and not for want of memory. QEMU ends orderly on TERM, with exit code 0.
+    for (signal, status) in [(Signal::KILL, 137), (Signal::USR2, 140), (Signal::TERM, 143)] {
+        let (shim, bundle, monitor) = run(&bench, "signal", "hang");
+        monitor.signal(signal);
+        ended(&bench, &shim, bundle, status, "signal", "a signal from elsewhere");
+    }
+    let (shim, bundle, monitor) = run(&bench, "crash", "hang");
+    monitor.signal(Signal::SEGV);
+    ended(&bench, &shim, bundle, 139, "monitor-crashed", "the monitor crashed");
+    bench.finish();
+}
+
+#[test]
+fn a_start_that_fails_and_a_cleanup_are_reasons_too() {
+    let Some(bench) = Bench::with_faults() else { return };
+    let bundle = bench.bundle("c1", &Spec::tiny("hang"));
+    let shim = bench.start(&bundle);
+    shim.client.create(&bundle).unwrap();
+    bench.faults.set(&["start.ready=error"]);
+    shim.client.start("c1").unwrap_err();
+    bench.faults.set(&[]);
+    ended(&bench, &shim, bundle, 128, "never-ran", "start failed");
+
+    // Its `delete` while it runs: the tombstone is read by the one who wrote it last.
+    let (shim, bundle, _) = run(&bench, "c2", "hang");
+    let deleted = bench.delete(&bundle).deleted();
+    assert_eq!(deleted.exit_status, 137);
+    bundle.remove();
+    shim.client.shutdown("c2");
+    bench.finish();
+}
+
+#[test]
+fn what_the_kernel_kills_for_memory_is_told_before_its_exit() {
+    let Some(bench) = Bench::released() else { return };
+    let spec = Spec::tiny("echo fill hang").memory(64 << 20);
+    let mut bundle = bench.bundle("c1", &spec);
+    let stdin = bundle.path.join("stdin");
+    assert!(Command::new("mkfifo").arg(&stdin).status().unwrap().success());
+    bundle.stdin = stdin.to_string_lossy().into_owned();
+    let shim = bench.start(&bundle);
+    shim.client.create(&bundle).unwrap();
+    shim.client.start("c1").unwrap();
+    bundle.output.as_ref().unwrap().wait_for("tiny: echo\n");
+    // Behind the shim's back: less than the monitor needs with its guest's RAM.
+    let cgroup = Cgroup::of(&bench.namespace, "c1");
+    let folder = cgroup.above().join("c1");
+    let limit = cgroup.usage() + (16 << 20);
+    let files = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.max", "memory.swap.max"];
+    for file in files.map(|f| folder.join(f)).iter().filter(|f| f.exists()) {
+        let value = if file.ends_with("memory.swap.max") { 0 } else { limit };
+        fs::write(file, value.to_string()).unwrap();
+    }
+    fs::write(&stdin, "quit\n").unwrap();
+    assert_eq!(shim.client.wait("c1"), Ok(137));
+    bench.events.expect("c1", &["create", "start", "oom", "exit"]);
+    let record = bench.record("c1").unwrap();
+    assert_eq!(record["usage"]["oom_kills"], 1);
+    ended(&bench, &shim, bundle, 137, "out-of-memory", "for want of memory");
+    bench.events.expect("c1", &["create", "start", "oom", "exit", "delete"]);
+    bench.finish();
+}
+
+/// How often the threads of a process were scheduled.
+fn scheduled(pid: i32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let of = |path: PathBuf| -> Option<u64> {
+        let text = fs::read_to_string(path.join("status")).ok()?;
+        let switches = text.lines().filter_map(|line| line.split_once("ctxt_switches:"));
+        Some(switches.map(|(_, n)| n.trim().parse::<u64>().unwrap()).sum())
+    };
+    threads.filter_map(|t| of(t.path())).sum()
+}
+
+/// A daemon whose guest runs, or whose containers are all in order, is not woken by anything of its own.
+#[test]
+fn an_idle_daemon_does_nothing() {
+    let Some(bench) = Bench::released() else { return };
+    if !PathBuf::from("/proc/self/task").exists() {
+        return skip("there is no /proc/PID/task");
+    }
+    let (shim, bundle, _) = run(&bench, "c1", "hang");
+    let daemon = shim.daemon.pid();
+    // The pool's threads go, memory is given back, and what others left is looked for once.
+    let mut last = (scheduled(daemon), 0);
+    eventually("the daemon comes to rest", || {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = scheduled(daemon);
+        last = (now, if now == last.0 { last.1 + 1 } else { 0 });
+        last.1 == 4
+    });
+    let before = scheduled(daemon);
+    std::thread::sleep(IDLE);
+    assert_eq!(scheduled(daemon), before, "it was woken within {IDLE:?}");
+    bench.end(&shim, bundle);
+    bench.finish();
+}

@@ -2,14 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 use urunc_tests::{
-    direct::{Bench, Bundle, Proc, Shim, Spec, eventually, skip},
+    direct::{Bench, Bundle, Proc, Shim, Spec, skip},
     harness::Cgroup,
 };
 
+/// How long a daemon may take to come to rest.
+const REST: Duration = Duration::from_secs(60);
 /// For how long a daemon must do nothing at all.
 const IDLE: Duration = Duration::from_secs(15);
 
@@ -137,13 +144,16 @@ fn an_idle_daemon_does_nothing() {
     let (shim, bundle, _) = run(&bench, "c1", "hang");
     let daemon = shim.daemon.pid();
     // The pool's threads go, memory is given back, and what others left is looked for once.
-    let mut last = (scheduled(daemon), 0);
-    eventually("the daemon comes to rest", || {
-        std::thread::sleep(Duration::from_secs(1));
+    let deadline = Instant::now() + REST;
+    let mut rests = (scheduled(daemon), Instant::now());
+    while rests.1.elapsed() < Duration::from_secs(4) {
+        assert!(Instant::now() < deadline, "the daemon does not come to rest within {REST:?}");
+        std::thread::sleep(Duration::from_millis(500));
         let now = scheduled(daemon);
-        last = (now, if now == last.0 { last.1 + 1 } else { 0 });
-        last.1 == 4
-    });
+        if now != rests.0 {
+            rests = (now, Instant::now());
+        }
+    }
     let before = scheduled(daemon);
     std::thread::sleep(IDLE);
     assert_eq!(scheduled(daemon), before, "it was woken within {IDLE:?}");

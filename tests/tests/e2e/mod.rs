@@ -42,6 +42,9 @@ macro_rules! tests {
             run: the_same_id_is_used_again_at_once_two_hundred_times;
             run: a_guest_that_exits_at_once_is_started_a_hundred_times;
             side_by_side: two_containerds_have_the_same_namespace_and_id;
+            tasks: a_paused_guest_stays_so_over_a_restart_of_containerd;
+            tasks: metrics_are_there_from_created_to_the_end;
+            tasks: exec_and_checkpoint_are_refused_at_once_with_a_sentence;
             tasks: the_leak_check_sees_a_container_that_runs;
             tasks: the_pid_is_alive_and_is_the_monitor;
         }

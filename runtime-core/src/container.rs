@@ -49,6 +49,8 @@ pub struct Work {
     pub gate: Option<Gate>,
     /// The monitor's name, once it is planned.
     pub monitor: String,
+    /// What the monitor may use beside guest RAM, by the configuration of this container, in MiB.
+    pub overhead_mib: u64,
 }
 
 /// What is true of it now.

@@ -31,7 +31,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, mpsc, oneshot},
     task::{JoinHandle, spawn_blocking},
-    time::{sleep, sleep_until},
+    time::{sleep, sleep_until, timeout},
 };
 use ttrpc::asynchronous::{Server, transport::Listener};
 
@@ -324,6 +324,20 @@ impl Daemon {
                 if let Ok(mut control) = control.try_lock() {
                     control.hear();
                 }
+            }
+        });
+    }
+
+    /// Kills a guest that has not ended by then.
+    pub fn kill_after(self: &Arc<Self>, grace: Duration, container: Arc<Container>) {
+        let (daemon, mut exit) = (self.clone(), container.exit());
+        tokio::spawn(async move {
+            if timeout(grace, exit.wait_for(Option::is_some)).await.is_ok() {
+                return;
+            }
+            let patience = daemon.blocking(move |runtime| runtime.lose_patience(&container));
+            if let Ok(Err(e)) = patience.await {
+                tracing::warn!(error = e.chain(), "a guest was not killed after its grace time");
             }
         });
     }

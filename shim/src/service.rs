@@ -217,8 +217,20 @@ impl Task for TaskService {
 
     async fn kill(&self, _: &TtrpcContext, req: KillRequest) -> Result<Empty> {
         self.snapshot(&req.id, &req.exec_id)?;
-        self.run(move |runtime| runtime.kill(&req.id, req.signal)).await?;
-        Ok(Empty::new())
+        let container = self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?;
+        let daemon = self.daemon.clone();
+        daemon.verbs.fetch_add(1, Ordering::Relaxed);
+        let killed = tokio::spawn(async move {
+            let killed = daemon.blocking(move |runtime| runtime.kill(&req.id, req.signal)).await;
+            if let Ok(Ok(Some(grace))) = &killed {
+                daemon.kill_after(*grace, container);
+            }
+            killed
+        });
+        match killed.await {
+            Ok(Ok(killed)) => killed.map(|_| Empty::new()).map_err(|e| status(&e)),
+            Ok(Err(e)) | Err(e) => Err(get_rpc_status(Code::INTERNAL, e)),
+        }
     }
 
     async fn delete(&self, _: &TtrpcContext, req: DeleteRequest) -> Result<DeleteResponse> {

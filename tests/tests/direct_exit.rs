@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use containerd_shim_protos::api::Status;
 use rustix::process::Signal;
 use urunc_tests::{
     direct::{Bench, Bundle, Proc, Shim, Spec, skip},
@@ -89,6 +90,31 @@ fn a_start_that_fails_and_a_cleanup_are_reasons_too() {
     assert_eq!(deleted.exit_status, 137);
     bundle.remove();
     shim.client.shutdown("c2");
+    bench.finish();
+}
+
+/// A power button that nobody hears: only a configured grace time ends the guest.
+#[test]
+fn a_deaf_guest_is_killed_after_its_grace_time_and_only_with_one() {
+    let Some(mut bench) = Bench::released() else { return };
+    let deaf = |bench: &Bench, id: &str| {
+        let bundle = bench.bundle(id, &Spec::with_initrd("hang"));
+        let shim = bench.start(&bundle);
+        shim.client.create(&bundle).unwrap();
+        shim.client.start(id).unwrap();
+        shim.client.kill(id, Signal::TERM.as_raw()).unwrap();
+        bundle.wait_for_log("the power button is pressed");
+        (shim, bundle)
+    };
+    let config = bench.scratch().join("config.toml");
+    fs::write(&config, "[runtime]\ngrace_seconds = 1\n").unwrap();
+    let (patient, first) = deaf(&bench, "c1");
+    bench.set_variable("URUNC_CONFIG_FILE", config.to_str().unwrap());
+    let (shim, bundle) = deaf(&bench, "c2");
+    bundle.wait_for_log("did not end within its grace time");
+    ended(&bench, &shim, bundle, 137, "killed", "killed on request");
+    assert_eq!(patient.client.status("c1"), Ok(Status::RUNNING), "it was pressed before the other's");
+    bench.end(&patient, first);
     bench.finish();
 }
 

@@ -131,6 +131,7 @@ impl Runtime {
                 }
                 work.gate = Some(launcher.gate);
                 work.monitor = guest.map(|g| g.monitor.clone()).unwrap_or_default();
+                work.overhead_mib = self.monitor(&work.monitor).map_or(0, |m| config.overhead_mib(m));
                 work.file = Some((dir, record));
                 self.events.publish(TaskEvent::Create {
                     id: request.id,

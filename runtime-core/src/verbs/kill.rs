@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::{Error, Runtime, contract::invalid, lifecycle::State};
+use crate::{Error, Runtime, container::Container, contract::invalid, lifecycle::State};
 
 /// How long the monitor may take to press the power button.
 const BUTTON_WAIT: Duration = Duration::from_secs(2);
 
 impl Runtime {
-    /// Sends `signal` to a container, as far as a guest can hear it.
-    pub fn kill(&self, id: &str, signal: u32) -> Result<(), Error> {
+    /// Sends `signal` to a container, as far as a guest can hear it. `Some`: its power button is pressed, and so long
+    /// it may take until [`Runtime::lose_patience`]; without a configured grace time that is for ever.
+    pub fn kill(&self, id: &str, signal: u32) -> Result<Option<Duration>, Error> {
         const LAST: u32 = 64;
         let container = self.get(id)?;
         let number = i32::try_from(signal).ok().filter(|_| signal <= LAST).ok_or_else(|| {
@@ -34,7 +35,7 @@ impl Runtime {
         }
         let Some(process) = process else { return Err(Error::NotFound { id: id.to_owned() }) };
         if number != libc::SIGKILL && !ends {
-            return Ok(());
+            return Ok(None);
         }
         if ends
             && state == State::Running
@@ -47,7 +48,7 @@ impl Runtime {
             match pressed {
                 Ok(Ok(())) => {
                     tracing::info!(id, signal, "the power button is pressed");
-                    return Ok(());
+                    return Ok(container.live().grace);
                 }
                 // A monitor that cannot press it any more: the guest cannot hear, so it is ended.
                 Ok(Err(e)) => tracing::warn!(id, signal, error = %e, "the power button failed"),
@@ -63,6 +64,19 @@ impl Runtime {
             }
         }
         tracing::info!(id, signal, "killed");
+        process.signal(Signal::KILL)?;
+        Ok(None)
+    }
+
+    /// Kills a guest that did not end within its grace time. One that has ended meanwhile is no error.
+    pub fn lose_patience(&self, container: &Container) -> Result<(), Error> {
+        let process = {
+            let mut live = container.live();
+            let Some(process) = live.process.clone().filter(|_| live.exit.is_none()) else { return Ok(()) };
+            live.killed = Some(libc::SIGKILL);
+            process
+        };
+        tracing::warn!(id = container.id, "the guest did not end within its grace time: it is killed");
         process.signal(Signal::KILL)?;
         Ok(())
     }

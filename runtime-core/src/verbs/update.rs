@@ -40,7 +40,7 @@ impl Runtime {
 
         check_cpu(&resources, plan.guest())?;
         let mut limits = limits(Some(&resources));
-        limits.memory = self.memory_of(&resources, plan.guest(), leaf)?;
+        limits.memory = memory_of(&resources, plan.guest(), work.overhead_mib, leaf)?;
         let ignored = ignored(&resources);
         if !ignored.is_empty() {
             tracing::warn!(id, fields = ignored.join(", "), "the update asks for what is not honoured");
@@ -57,68 +57,67 @@ impl Runtime {
         tracing::info!(id, ?limits, "updated");
         Ok(())
     }
+}
 
-    /// What the memory limit of the cgroup becomes.
-    fn memory_of(
-        &self,
-        resources: &LinuxResources,
-        guest: Option<&GuestPlan>,
-        leaf: &LeafPlan,
-    ) -> Result<Option<MemoryLimit>, Error> {
-        let given = |value: Option<i64>| {
-            value.filter(|v| *v != 0).map(|v| u64::try_from(v).map_or(Amount::Unlimited, Amount::At))
+/// What the memory limit of the cgroup becomes.
+fn memory_of(
+    resources: &LinuxResources,
+    guest: Option<&GuestPlan>,
+    overhead: u64,
+    leaf: &LeafPlan,
+) -> Result<Option<MemoryLimit>, Error> {
+    let given = |value: Option<i64>| {
+        value.filter(|v| *v != 0).map(|v| u64::try_from(v).map_or(Amount::Unlimited, Amount::At))
+    };
+    let memory = resources.memory().as_ref();
+    let limit = given(memory.and_then(|m| m.limit()));
+    let with_swap = given(memory.and_then(|m| m.swap()));
+    let Some(limit) = limit else {
+        return match with_swap {
+            // The sum speaks of the limit, to which the overhead is added.
+            Some(sum) => Err(invalid(SWAP, &shown(sum), "comes without memory.limit", "give both")),
+            None => Ok(None),
         };
-        let memory = resources.memory().as_ref();
-        let limit = given(memory.and_then(|m| m.limit()));
-        let with_swap = given(memory.and_then(|m| m.swap()));
-        let Some(limit) = limit else {
-            return match with_swap {
-                // The sum speaks of the limit, to which the overhead is added.
-                Some(sum) => Err(invalid(SWAP, &shown(sum), "comes without memory.limit", "give both")),
-                None => Ok(None),
-            };
-        };
-        if is_shared(leaf) {
-            let problem = "is of a cgroupsPath that another container has, too";
-            return Err(unmet(LIMIT, &shown(limit), problem, "give each container a path of its own"));
-        }
-        let Amount::At(bytes) = limit else { return Ok(Some(MemoryLimit { limit, with_swap })) };
-        let total = match guest {
-            Some(guest) => self.bytes_for(guest, bytes, leaf)?,
-            None => bytes,
-        };
-        let with_swap = with_swap.map(|sum| match sum {
-            Amount::At(sum) => Amount::At(sum.saturating_add(total.saturating_sub(bytes))),
-            Amount::Unlimited => Amount::Unlimited,
-        });
-        Ok(Some(MemoryLimit { limit: Amount::At(total), with_swap }))
+    };
+    if is_shared(leaf) {
+        let problem = "is of a cgroupsPath that another container has, too";
+        return Err(unmet(LIMIT, &shown(limit), problem, "give each container a path of its own"));
     }
+    let Amount::At(bytes) = limit else { return Ok(Some(MemoryLimit { limit, with_swap })) };
+    let total = match guest {
+        Some(guest) => bytes_for(guest, overhead, bytes, leaf)?,
+        None => bytes,
+    };
+    let with_swap = with_swap.map(|sum| match sum {
+        Amount::At(sum) => Amount::At(sum.saturating_add(total.saturating_sub(bytes))),
+        Amount::Unlimited => Amount::Unlimited,
+    });
+    Ok(Some(MemoryLimit { limit: Amount::At(total), with_swap }))
+}
 
-    /// The cgroup's limit for this limit of the container, if the guest's RAM stays below it.
-    fn bytes_for(&self, guest: &GuestPlan, limit: u64, leaf: &LeafPlan) -> Result<u64, Error> {
-        let overhead = self.config.overhead_mib(self.monitor(&guest.monitor)?);
-        let room = parent_room(&Kernel, leaf)?.map(host_cgroup::ParentRoom::bytes);
-        let room = match guest.memory.rule {
-            // It was denied the overhead in Create, and what a pod's first guest has is not its own now.
-            MemoryRule::LimitMinusOverhead => Some(room.unwrap_or(limit).min(limit)),
-            MemoryRule::Default | MemoryRule::LimitPlusOverhead => room,
+/// The cgroup's limit for this limit of the container, if the guest's RAM stays below it.
+fn bytes_for(guest: &GuestPlan, overhead: u64, limit: u64, leaf: &LeafPlan) -> Result<u64, Error> {
+    let room = parent_room(&Kernel, leaf)?.map(host_cgroup::ParentRoom::bytes);
+    let room = match guest.memory.rule {
+        // It was denied the overhead in Create, and what a pod's first guest has is not its own now.
+        MemoryRule::LimitMinusOverhead => Some(room.unwrap_or(limit).min(limit)),
+        MemoryRule::Default | MemoryRule::LimitPlusOverhead => room,
+    };
+    let has = guest.memory.guest_mib;
+    let memory = Memory::decide(Some(limit), overhead, room, guest.memory.guest_mib)?;
+    if memory.guest_mib < has {
+        let least = match memory.rule {
+            MemoryRule::LimitMinusOverhead => has + overhead,
+            MemoryRule::Default | MemoryRule::LimitPlusOverhead => has,
         };
-        let has = guest.memory.guest_mib;
-        let memory = Memory::decide(Some(limit), overhead, room, 0)?;
-        if memory.guest_mib < has {
-            let least = match memory.rule {
-                MemoryRule::LimitMinusOverhead => has + overhead,
-                MemoryRule::Default | MemoryRule::LimitPlusOverhead => has,
-            };
-            let problem = format!(
-                "leaves {} MiB for the guest, which has {has} MiB of RAM and keeps them while it runs",
-                memory.guest_mib
-            );
-            let remedy = format!("give at least {} or create it anew", least * MIB);
-            return Err(unmet(LIMIT, &limit.to_string(), &problem, &remedy));
-        }
-        Ok(memory.cgroup_bytes.unwrap_or(limit))
+        let problem = format!(
+            "leaves {} MiB for the guest, which has {has} MiB of RAM and keeps them while it runs",
+            memory.guest_mib
+        );
+        let remedy = format!("give at least {} or create it anew", least * MIB);
+        return Err(unmet(LIMIT, &limit.to_string(), &problem, &remedy));
     }
+    Ok(memory.cgroup_bytes.unwrap_or(limit))
 }
 
 fn check_lives(container: &Container) -> Result<(), Error> {
@@ -141,12 +140,8 @@ fn check_cpu(resources: &LinuxResources, guest: Option<&GuestPlan>) -> Result<()
         let field = "linux.resources.cpu.period";
         return Err(invalid(field, &period.to_string(), "comes without a quota", "give both"));
     }
-    let (Some(wanted), Some(has)) = (vcpus(Some(resources))?, guest.map(|g| g.guest.vcpus)) else {
-        return Ok(());
-    };
-    if wanted <= has {
-        return Ok(());
-    }
+    let Some(wanted) = vcpus(Some(resources))? else { return Ok(()) };
+    let Some(has) = guest.map(|g| g.guest.vcpus).filter(|has| wanted > *has) else { return Ok(()) };
     Err(unmet(
         "linux.resources.cpu.quota",
         &quota.unwrap_or(0).to_string(),

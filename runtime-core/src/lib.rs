@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `request`, `contract`, `image` | what spec, annotations and the image ask for |
 //! | `plan` | every decision, made up front, durable before it is acted upon |
+//! | `preview` | the plan of an image without a container |
 //! | `launcher/` | the gated re-exec: the process that becomes the monitor |
 //! | `hooks/` | programs of the host that a spec names |
 //! | `network`, `share`, `oom` | what a pod's containers share: its interface, its overhead, the sandbox's score |
@@ -33,6 +34,7 @@ mod oom;
 pub mod owner;
 pub mod plan;
 pub mod pod;
+pub mod preview;
 pub mod record;
 pub mod recover;
 pub mod request;

@@ -143,19 +143,23 @@ impl Runtime {
 
     /// The monitor of that name.
     pub(crate) fn monitor(&self, name: &str) -> Result<&dyn Monitor, Error> {
-        self.monitors.iter().find(|m| m.name() == name).map(|m| &**m).ok_or_else(|| {
-            let known: Vec<_> = self.monitors.iter().map(|m| m.name()).collect();
-            invalid(
-                HYPERVISOR,
-                name,
-                "is not a monitor that is built in",
-                &format!("use {}", known.join(" or ")),
-            )
-        })
+        find_monitor(&self.monitors, name)
     }
 }
 
-fn host_facts() -> HostFacts {
+/// The monitor of that name among those that are built in.
+pub(crate) fn find_monitor<'a>(
+    monitors: &'a [Box<dyn Monitor>],
+    name: &str,
+) -> Result<&'a dyn Monitor, Error> {
+    monitors.iter().find(|m| m.name() == name).map(|m| &**m).ok_or_else(|| {
+        let known: Vec<_> = monitors.iter().map(|m| m.name()).collect();
+        let remedy = format!("use {}", known.join(" or "));
+        invalid(HYPERVISOR, name, "is not a monitor that is built in", &remedy)
+    })
+}
+
+pub(crate) fn host_facts() -> HostFacts {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = cpuinfo.lines().find_map(|l| l.strip_prefix("flags")).unwrap_or_default();
     HostFacts {

@@ -48,7 +48,8 @@ fn printed(bench: &Bench, id: &str, args: &[&str]) -> String {
     }
     let text = masked(&stdout, &values);
     // Which hierarchies there are depends on the host, and QEMU's arguments have tests of their own.
-    let lines = text.lines().filter(|line| !line.contains("cgroup present") && !line.starts_with("COMMAND"));
+    let lines =
+        text.lines().filter(|line| !line.contains("cgroup present") && !line.starts_with("MONITOR ARGS"));
     let word = |word: &str| match word.strip_suffix('s').is_some_and(|n| n.parse::<u32>().is_ok()) {
         true => "<age>".to_owned(),
         false => word.to_owned(),

@@ -152,6 +152,14 @@ pub enum Error {
         #[source]
         source: runtime_core::Error,
     },
+    /// What is to be inspected is no image.
+    #[error("{path:?} is no image: {problem}")]
+    NoImage {
+        /// What was given.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// No container is called so.
     #[error(
         "{name}: no container of this id, or whose id begins so, is recorded below {root:?}; see urunc list"

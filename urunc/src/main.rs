@@ -73,7 +73,7 @@ impl Verb {
             Self::Doctor(args) => args.run(),
             Self::Gc(args) => args.run(),
             Self::Config(verb) => verb.run().map(|()| SUCCESS),
-            Self::Image(verb) => verb.run().map(|()| SUCCESS),
+            Self::Image(verb) => verb.run(),
             Self::Leakcheck(args) => args.run(),
             Self::Version(args) => args.run().map(|()| SUCCESS),
         }
@@ -85,7 +85,8 @@ impl Verb {
             Self::Leakcheck(_) => leakcheck::UNKNOWN,
             Self::Gc(_) => gc::UNKNOWN,
             Self::Doctor(_) => doctor::UNKNOWN,
-            Self::Config(_) | Self::Inspect(_) | Self::Image(_) | Self::List(_) | Self::Version(_) => FAILURE,
+            Self::Image(verb) => verb.failure(),
+            Self::Config(_) | Self::Inspect(_) | Self::List(_) | Self::Version(_) => FAILURE,
         }
     }
 }

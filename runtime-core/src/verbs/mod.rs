@@ -1,6 +1,6 @@
 //! The verbs, one per file. Each blocks; each is an inherent method of [`crate::Runtime`].
 
-mod create;
+pub(crate) mod create;
 mod delete;
 mod exit;
 mod kill;

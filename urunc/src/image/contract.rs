@@ -31,15 +31,20 @@ enum Rule {
     Text,
     Bool,
     Path,
+    /// The name of a device in a Solo5 manifest.
+    Device,
 }
 
 /// The keys that `--annotation` takes. Of the contract's others, `cmdline` is what COMMAND says, `vAccel`,
-/// `RPCAddress` and the boot keys never come from an image, the solo5 keys belong to guests that are not built here.
-const KNOWN: [(&str, Rule); 4] = [
+/// `RPCAddress` and the boot keys never come from an image.
+const KNOWN: [(&str, Rule); 7] = [
     ("com.urunc.unikernel.blkMntPoint", Rule::Path),
     ("com.urunc.unikernel.block", Rule::Path),
     ("com.urunc.unikernel.mountRootfs", Rule::Bool),
+    ("com.urunc.unikernel.solo5BlkDev", Rule::Device),
+    ("com.urunc.unikernel.solo5NetDev", Rule::Device),
     ("com.urunc.unikernel.unikernelVersion", Rule::Text),
+    ("com.urunc.unikernel.useDMBlock", Rule::Bool),
 ];
 
 /// The keys that options of their own set.
@@ -133,6 +138,10 @@ fn check(key: &str, value: &str, rule: &Rule) -> Result<(), Error> {
     match rule {
         Rule::Text => Ok(()),
         Rule::Bool => require(matches!(value, "true" | "false"), key, value, "true or false"),
+        Rule::Device => {
+            let fits = value.len() <= 67 && value.bytes().all(|b| b.is_ascii_alphanumeric());
+            require(fits, key, value, "at most 67 letters and digits")
+        }
         Rule::Path => {
             let plain = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b));
             let clean = !value.split('/').any(|part| matches!(part, "." | "..")) && !value.starts_with('-');

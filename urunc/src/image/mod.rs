@@ -1,7 +1,8 @@
 //! `urunc image`: container images of unikernels and microVMs.
 //!
 //! `build` turns a kernel, an initrd and a command into an OCI archive, without a daemon or a registry. This file owns
-//! the command line and the report; [`build`] the work, [`contract`] and [`tag`] what may be asked for, [`layer`],
+//! the command line and the report; [`inspect`] tells what an image would run, from the files that [`layout`] lays out;
+//! [`build`] the work, [`contract`] and [`tag`] what may be asked for, [`layer`],
 //! [`oci`] and [`archive`] the bytes, [`input`] the files that go in. Whatever fails, no output file appears and
 //! an existing one stays as it was.
 
@@ -9,7 +10,9 @@ mod archive;
 mod build;
 mod contract;
 mod input;
+mod inspect;
 mod layer;
+mod layout;
 mod oci;
 mod tag;
 
@@ -26,13 +29,24 @@ use build::{Report, Request};
 pub enum Verb {
     /// Build an image archive that `ctr images import` and `docker load` take
     Build(Box<BuildArgs>),
+    /// Tell what an image would run here, and why not if not
+    Inspect(inspect::Args),
 }
 
 impl Verb {
     /// Does the work.
-    pub fn run(self) -> Result<(), Error> {
+    pub fn run(self) -> Result<u8, Error> {
         match self {
-            Self::Build(args) => args.run(),
+            Self::Build(args) => args.run().map(|()| crate::SUCCESS),
+            Self::Inspect(args) => args.run(),
+        }
+    }
+
+    /// The exit status when the work fails.
+    pub fn failure(&self) -> u8 {
+        match self {
+            Self::Build(_) => crate::FAILURE,
+            Self::Inspect(_) => inspect::UNKNOWN,
         }
     }
 }

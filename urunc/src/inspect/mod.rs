@@ -3,7 +3,7 @@
 //! what its monitor said last. It only reads, and asks no daemon: it works beside a living one and after a dead one.
 
 mod now;
-mod plan;
+pub mod plan;
 
 use std::{io::stdout, path::PathBuf};
 

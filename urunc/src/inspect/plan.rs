@@ -68,7 +68,7 @@ impl Shown {
             ("CHOICES", self.choices.iter().map(choice).collect()),
             ("KEYS", self.keys.into_iter().map(|(key, value)| format!("{key} = {value:?}")).collect()),
             ("NOT HONOURED", self.not_honoured),
-            ("COMMAND", if self.command.is_empty() { vec![] } else { vec![quoted(&self.command)] }),
+            ("MONITOR ARGS", if self.command.is_empty() { vec![] } else { vec![quoted(&self.command)] }),
         ]
     }
 }

@@ -2,13 +2,14 @@
 # Makes everything that building, testing and the demo need, once: deps.sh [all|demo|demo-pod|lint|plan]
 #
 #   all    (default) what `make test` needs
-#   demo   what `make demo` needs: all but containerd 2.3, crictl and pause
+#   demo   what `make demo` needs: all but containerd 2.3, pause and the clients
 #   demo-pod  what `make demo-pod` needs: crictl too
 #   lint   shellcheck
 #   plan [demo|demo-pod]  says in a line each what that would install, download or make
 #
 # Packages are installed by apt-get, and only those that are missing. A containerd *service* is never installed:
-# Debian's packages of containerd, runc, the CNI plug-ins and the kernel are downloaded and unpacked into the cache.
+# Debian's packages of containerd, runc, the CNI plug-ins, Docker and the kernel are downloaded and unpacked into the
+# cache.
 # The cache is $URUNC_CACHE, else .cache in the checkout. What it holds afterwards is relied on by tests and demo:
 #
 #   containerd-1.6/bin/   containerd ctr containerd-shim containerd-shim-runc-v2 runc   (Debian 12's)
@@ -18,6 +19,9 @@
 #   containerd-2.3/skipped            instead of bin/: one line, why there is none
 #   cri/bin/crictl        the crictl in PATH (a link), else one built with Go
 #   cri/skipped           instead of bin/: one line, why there is none
+#   nerdctl/bin/nerdctl   built with Go; or nerdctl/skipped
+#   docker-12/bin/        docker dockerd docker-proxy   (Debian 12's, 20.10); or docker-12/skipped
+#   docker-13/bin/        the same of Debian 13, 26.1, a pinned version; or docker-13/skipped
 #   guest/vmlinuz         Debian's cloud kernel, a bzImage; guest/release is its `uname -r`
 #   guest/initrd.gz       busybox, its modules and tests/guests/linux/init
 #   guest/busybox         Debian's static busybox
@@ -262,6 +266,97 @@ make_crictl() {
 	stamp cri "$key"
 }
 
+# ---- nerdctl ----
+
+make_nerdctl() {
+	local tool=$here/nerdctl dir=$cache/nerdctl new=$cache/nerdctl.new key why
+	why=$(why_no_go "$tool")
+	if [ -n "$why" ]; then
+		leave_out "$dir" "$why" 'tests with nerdctl will be skipped'
+		return 0
+	fi
+	key="recipe 1 $(cd "$tool" && go env GOVERSION) $(hash_of "$tool/go.mod" "$tool/go.sum")"
+	! fresh nerdctl "$key" nerdctl/bin/nerdctl || return 0
+	rm -rf "$new"
+	mkdir -p "$new/bin"
+	build_nerdctl() {
+		cd "$tool"
+		CGO_ENABLED=0 go build -mod=readonly -trimpath -buildvcs=false -ldflags='-s -w' \
+			-o "$new/bin/nerdctl" github.com/containerd/nerdctl/v2/cmd/nerdctl
+	}
+	step "build nerdctl $(sed -n 's|.*github.com/containerd/nerdctl/v2 v\([0-9][^ ]*\).*|\1|p' "$tool/go.mod") with Go (its modules are downloaded; a minute)" \
+		build_nerdctl
+	rm -rf "$dir"
+	mv "$new" "$dir"
+	stamp nerdctl "$key"
+}
+
+# ---- Docker ----
+
+# Debian 13's, by version and SHA-256, one a line. A version leaves the archive when there is a newer one: take that then
+# (`apt-cache show docker.io docker-cli` on Debian 13).
+docker_13='docker.io 26.1.5+dfsg1-9+deb13u1+b1 53ae1a99f15113f0a0d2226808ec0d24ee31b3b87b87ab8ec35be09a1a2ee13b
+docker-cli 26.1.5+dfsg1-9+deb13u1+b1 596647bc4ffaaaf2e2321116b8a10f6a6086ada797c17a7117798cb391a72776'
+
+# The mirror that this machine has Debian from.
+debian_mirror() {
+	# shellcheck disable=SC2016
+	apt-get indextargets --format '$(LABEL) $(CREATED_BY) $(REPO_URI)' 2>/dev/null |
+		sed -n 's/^Debian Packages //p' | head -1
+}
+
+download_docker_13() {
+	local folder=$1 mirror package version hash
+	mirror=$(debian_mirror)
+	[ -n "$mirror" ] || apt_update
+	mirror=$(debian_mirror)
+	fetch_docker() {
+		while read -r package version hash; do
+			/usr/lib/apt/apt-helper download-file \
+				"${mirror}pool/main/d/docker.io/${package}_${version}_amd64.deb" "$folder/$package.deb" "SHA256:$hash"
+		done <<<"$docker_13"
+	}
+	step 'download docker.io docker-cli of Debian 13' fetch_docker
+}
+
+# make_docker DEBIAN VERSION KEY: the Docker of Debian 12 or 13, which is VERSION.
+make_docker() {
+	local name=docker-$1 version=$2 key=$3 dir=$cache/docker-$1 new=$cache/docker-$1.new found
+	! fresh "$name" "$key" "$name"/bin/{docker,dockerd,docker-proxy} || return 0
+	rm -rf "$new"
+	mkdir -p "$new"/{deb,x,bin}
+	download_docker() { if [ "$1" = 12 ]; then download "$2" docker.io; else download_docker_13 "$2"; fi; }
+	# In a subshell: without it, tests are skipped.
+	if ! (download_docker "$1" "$new/deb"); then
+		rm -rf "$new"
+		leave_out "$dir" "Docker of Debian $1 cannot be downloaded" 'tests with it will be skipped'
+		return 0
+	fi
+	unpack_docker() {
+		local deb
+		for deb in "$new"/deb/*.deb; do
+			dpkg-deb -f "$deb" Package Version | sed 's/^[^:]*: //' | paste -sd' ' >>"$new/versions"
+			dpkg -x "$deb" "$new/x"
+		done
+		mv "$new/x/usr/bin/docker" "$new/x/usr/sbin/dockerd" "$new/x/usr/sbin/docker-proxy" "$new/bin/"
+	}
+	step "unpack Docker of Debian $1" unpack_docker
+	rm -rf "$new/deb" "$new/x"
+	found=$(sed -n 's/^docker\.io //p' "$new/versions")
+	if [[ $found != "$version".* ]]; then
+		rm -rf "$new"
+		leave_out "$dir" "this is not Debian $1: its Docker is $found, not $version" 'tests with it will be skipped'
+		return 0
+	fi
+	# What the program is linked with and a small system may lack.
+	if ldd "$new/bin/dockerd" | grep -q 'libdevmapper.*not found'; then
+		need_packages libdevmapper1.02.1
+	fi
+	rm -rf "$dir"
+	mv "$new" "$dir"
+	stamp "$name" "$key"
+}
+
 # ---- guests ----
 
 make_pause() {
@@ -354,6 +449,9 @@ demo | demo-pod | all)
 	if [ "$what" = all ]; then
 		make_pause
 		make_containerd_2_3
+		make_nerdctl
+		make_docker 12 20.10 "$debian_key"
+		make_docker 13 26.1 "recipe 1 $docker_13"
 	fi
 	[ "$what" = demo ] || make_crictl
 	;;

@@ -305,18 +305,23 @@ debian_mirror() {
 		sed -n 's/^Debian Packages //p' | head -1
 }
 
-download_docker_13() {
-	local folder=$1 mirror package version hash
-	mirror=$(debian_mirror)
-	[ -n "$mirror" ] || apt_update
-	mirror=$(debian_mirror)
-	fetch_docker() {
-		while read -r package version hash; do
-			/usr/lib/apt/apt-helper download-file \
-				"${mirror}pool/main/d/docker.io/${package}_${version}_amd64.deb" "$folder/$package.deb" "SHA256:$hash"
-		done <<<"$docker_13"
-	}
-	step 'download docker.io docker-cli of Debian 13' fetch_docker
+# fetch_docker_13 FOLDER MIRROR
+fetch_docker_13() {
+	local package version hash
+	while read -r package version hash; do
+		/usr/lib/apt/apt-helper download-file \
+			"${2}pool/main/d/docker.io/${package}_${version}_amd64.deb" "$1/$package.deb" "SHA256:$hash"
+	done <<<"$docker_13"
+}
+
+# download_docker DEBIAN FOLDER
+download_docker() {
+	if [ "$1" = 12 ]; then
+		download "$2" docker.io
+		return
+	fi
+	[ -n "$(debian_mirror)" ] || apt_update
+	step 'download docker.io docker-cli of Debian 13' fetch_docker_13 "$2" "$(debian_mirror)"
 }
 
 # make_docker DEBIAN VERSION KEY: the Docker of Debian 12 or 13, which is VERSION.
@@ -325,7 +330,6 @@ make_docker() {
 	! fresh "$name" "$key" "$name"/bin/{docker,dockerd,docker-proxy} || return 0
 	rm -rf "$new"
 	mkdir -p "$new"/{deb,x,bin}
-	download_docker() { if [ "$1" = 12 ]; then download "$2" docker.io; else download_docker_13 "$2"; fi; }
 	# In a subshell: without it, tests are skipped.
 	if ! (download_docker "$1" "$new/deb"); then
 		rm -rf "$new"

@@ -61,6 +61,7 @@ pub struct Containerd {
     process: Mutex<Option<Child>>,
     ids: Mutex<BTreeSet<String>>,
     bundles: Option<Watch>,
+    pods: bool,
 }
 
 impl Containerd {
@@ -83,13 +84,30 @@ impl Containerd {
         if faults {
             containerd.variables.push(("URUNC_FAULTS".to_owned(), scratch.path().join("faults")));
         }
-        // containerd tells no id of what failed; each of them has a bundle for a moment.
-        let bundles = containerd.bundle("");
-        fs::create_dir_all(&bundles).unwrap();
-        containerd.bundles = Some(Watch::over(&[&bundles]));
+        containerd.pods = true;
+        containerd.watch_bundles();
         containerd.configuration = containerd.common() + &cri::configuration(version, scratch);
         containerd.begin(&if faults { kit.shim_with_faults() } else { kit.shim() });
         containerd
+    }
+
+    /// Starts one for a client that chooses the ids itself, as nerdctl and Docker do.
+    #[track_caller]
+    pub(super) fn start_for_clients(version: Version, scratch: &Scratch, kit: &Arc<Kit>) -> Self {
+        let mut containerd = Self::new(version, scratch, kit, "c0");
+        containerd.namespace = scratch.namespace();
+        containerd.watch_bundles();
+        containerd.configuration = containerd.common();
+        containerd.begin(&kit.shim());
+        containerd
+    }
+
+    /// Notes every id from now on: containerd tells none of what failed, but each of them has a bundle for a moment.
+    #[track_caller]
+    fn watch_bundles(&mut self) {
+        let bundles = self.bundle("");
+        fs::create_dir_all(&bundles).unwrap();
+        self.bundles = Some(Watch::over(&[&bundles]));
     }
 
     fn new(version: Version, scratch: &Scratch, kit: &Arc<Kit>, name: &str) -> Self {
@@ -106,6 +124,7 @@ impl Containerd {
             process: Mutex::default(),
             ids: Mutex::default(),
             bundles: None,
+            pods: false,
         }
     }
 
@@ -216,7 +235,8 @@ impl Containerd {
         self.ids().iter().map(|id| format!("{SOCKETS}/{}", name(id))).collect()
     }
 
-    /// The ids of pods and their containers, which nobody else has: whatever has one in its name is ours.
+    /// The ids of pods and their containers, and those that a client chose, which nobody else has: whatever has one in
+    /// its name is ours.
     pub(super) fn unique_ids(&self) -> Vec<String> {
         if self.bundles.is_some() { self.ids() } else { Vec::new() }
     }
@@ -271,7 +291,8 @@ impl Containerd {
         }
     }
 
-    fn environment(&self, command: &mut Command) {
+    /// Where its shims and programs are first, and what they take from the environment.
+    pub(super) fn environment(&self, command: &mut Command) {
         let path = std::env::var("PATH").unwrap_or_default();
         let [ours, theirs] = [self.scratch.path().join("bin"), env::programs(self.version)];
         command
@@ -289,12 +310,12 @@ impl Containerd {
             Version::V1_6 => (2, ""),
             Version::V2_3 => (3, NO_STRANGERS),
         };
-        let imports = if self.bundles.is_some() { cri::imports(self.version) } else { String::new() };
-        let disabled = if self.bundles.is_none() {
+        let imports = if self.pods { cri::imports(self.version) } else { String::new() };
+        let disabled = if self.pods {
+            ""
+        } else {
             "disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.cri.v1.images\", \
              \"io.containerd.cri.v1.runtime\"]\n"
-        } else {
-            ""
         };
         format!(
             "version = {version}\n{imports}{disabled}root = \"{folder}/root\"\nstate = \"{folder}/state\"\n\

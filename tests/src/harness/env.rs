@@ -75,3 +75,33 @@ pub fn snapshotter(folder: &Path) -> &'static str {
         _ => "overlayfs",
     }
 }
+
+/// nerdctl.
+pub fn nerdctl() -> PathBuf {
+    cache().join("nerdctl/bin/nerdctl")
+}
+
+/// Why tests with nerdctl cannot run here.
+pub fn no_nerdctl() -> Option<String> {
+    why_not("nerdctl", &nerdctl())
+}
+
+/// The folder with the docker and dockerd of this Debian.
+pub fn docker(debian: u32) -> PathBuf {
+    cache().join(format!("docker-{debian}/bin"))
+}
+
+/// Why tests with the Docker of this Debian cannot run here.
+pub fn no_docker(debian: u32) -> Option<String> {
+    why_not(&format!("docker-{debian}"), &docker(debian))
+}
+
+/// Why an entry of the cache is not there, as `make deps` has noted it.
+fn why_not(entry: &str, program: &Path) -> Option<String> {
+    if program.exists() {
+        return None;
+    }
+    let why = fs::read_to_string(cache().join(entry).join("skipped"))
+        .unwrap_or_else(|_| format!("there is no {}; run `make deps`", program.display()));
+    Some(format!("{entry}: {}", why.trim()))
+}

@@ -11,10 +11,12 @@ mod cgroup;
 mod containerd;
 mod cri;
 mod ctr;
+mod docker;
 mod env;
 mod events;
 mod job;
 mod kit;
+mod nerdctl;
 mod record;
 mod scratch;
 mod test;
@@ -26,9 +28,11 @@ pub use cri::{
     Container, Exit, Handler, Line, Member, Network, Node, Parent, Pod, Sandbox, Scene, Setup, Share, within,
 };
 pub use ctr::Task;
+pub use docker::{Debian, Docker};
 pub use events::{Event, Events};
 pub use job::{Done, Job};
 pub use kit::{Image, tiny};
+pub use nerdctl::Nerdctl;
 pub use test::Test;
 pub use watch::Watch;
 

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write,
     path::Path,
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -27,6 +28,8 @@ pub struct Test {
     containerds: Vec<Containerd>,
     before: Snapshot,
     scratch: Scratch,
+    /// Daemons of clients, as `PID@START`: they are the test's own.
+    daemons: Mutex<Vec<String>>,
     finished: bool,
 }
 
@@ -60,7 +63,13 @@ impl Test {
     /// Made before anything starts, so that whatever fails is taken down.
     fn empty() -> Self {
         let before = Snapshot::take(&Scope::new().only_marked());
-        Self { containerds: Vec::new(), before, scratch: Scratch::new(), finished: false }
+        Self {
+            containerds: Vec::new(),
+            before,
+            scratch: Scratch::new(),
+            daemons: Mutex::default(),
+            finished: false,
+        }
     }
 
     /// A test with a containerd for pods; `prepare` is called before it starts.
@@ -84,6 +93,26 @@ impl Test {
         }
         test.before = Snapshot::take(&test.scope());
         Some(test)
+    }
+
+    /// A test with a containerd for a client that chooses the ids itself. `None`: it cannot run here, for `why` or
+    /// another reason, which was said.
+    #[track_caller]
+    pub(super) fn begin_for_clients(version: Version, why: Option<String>) -> Option<Self> {
+        if let Some(why) = env::obstacle(version).or(why) {
+            skip(&why);
+            return None;
+        }
+        let kit = Kit::get();
+        let mut test = Self::empty();
+        test.containerds.push(Containerd::start_for_clients(version, &test.scratch, &kit));
+        Some(test)
+    }
+
+    /// This daemon of a client is the test's own, and no leak.
+    pub(super) fn note_daemon(&self, pid: i32) {
+        let name = start_time(pid).map(|start| format!("{pid}@{start}"));
+        self.daemons.lock().unwrap_or_else(PoisonError::into_inner).extend(name);
     }
 
     /// A whole test with one containerd.
@@ -171,6 +200,9 @@ impl Test {
             .root(self.scratch.root())
             .shared_folder(cri::RESULTS)
             .shared_folder("/run/containerd/runc");
+        for daemon in self.daemons.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            scope = scope.except(daemon.clone());
+        }
         for containerd in &self.containerds {
             for marker in containerd.sockets().into_iter().chain(containerd.unique_ids()) {
                 scope = scope.marker(marker);

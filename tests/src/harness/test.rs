@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -30,6 +30,8 @@ pub struct Test {
     scratch: Scratch,
     /// Daemons of clients, as `PID@START`: they are the test's own.
     daemons: Mutex<Vec<String>>,
+    /// Below it, mounts are no leak.
+    theirs: Option<PathBuf>,
     finished: bool,
 }
 
@@ -68,6 +70,7 @@ impl Test {
             before,
             scratch: Scratch::new(),
             daemons: Mutex::default(),
+            theirs: None,
             finished: false,
         }
     }
@@ -113,6 +116,11 @@ impl Test {
     pub(super) fn note_daemon(&self, pid: i32) {
         let name = start_time(pid).map(|start| format!("{pid}@{start}"));
         self.daemons.lock().unwrap_or_else(PoisonError::into_inner).extend(name);
+    }
+
+    /// Mounts below this folder are a client's daemon's, which keeps them.
+    pub(super) fn ignore_mounts_below(&mut self, folder: PathBuf) {
+        self.theirs = Some(folder);
     }
 
     /// A whole test with one containerd.
@@ -232,7 +240,9 @@ impl Test {
     fn difference(&self, scope: &Scope) -> Leaks {
         let mut leaks = self.before.diff(&Snapshot::take(scope));
         let is_theirs = |entry: &Entry| {
-            entry.kind == Kind::Mount && self.containerds.iter().any(|c| c.is_temporary_mount(&entry.name))
+            entry.kind == Kind::Mount
+                && (self.containerds.iter().any(|c| c.is_temporary_mount(&entry.name))
+                    || self.theirs.as_ref().is_some_and(|folder| Path::new(&entry.name).starts_with(folder)))
         };
         leaks.leaked.retain(|entry| !self.is_standing(entry) && !is_theirs(entry));
         leaks

@@ -1,0 +1,297 @@
+//! A real dockerd of the test's own, and what a person does with `docker`.
+//!
+//! It runs on the test's containerd, in the test's containerd namespace and cgroup, with its folders in the scratch
+//! folder. It makes no bridge and no firewall rule of its own. What it leaves when it ends (a mount of its own network
+//! namespace, an empty folder in `/run`) is removed.
+
+use std::{
+    fs::{self, File},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    mount::{UnmountFlags, unmount},
+    process::Signal,
+};
+use serde_json::Value;
+
+use crate::direct::{Proc, eventually_some};
+
+use super::{BOOT, Containerd, Done, Image, Job, SOON, Test, Version, env};
+
+/// What dockerd makes there, whatever it is told, and keeps.
+const SHARED: [&str; 2] = ["/run/docker/plugins", "/run/docker"];
+
+/// Whose Docker it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Debian {
+    /// 20.10. It fills the container's network in a hook. It knows no shim but runc's, so that is what ours is called
+    /// there.
+    Twelve,
+    /// 26.1.
+    Thirteen,
+}
+
+impl Debian {
+    fn number(self) -> u32 {
+        match self {
+            Self::Twelve => 12,
+            Self::Thirteen => 13,
+        }
+    }
+}
+
+/// A dockerd of the test's own.
+#[derive(Debug)]
+pub struct Docker {
+    // Before the test, so that it is killed before the test's folder is taken down.
+    process: Mutex<Option<Child>>,
+    test: Test,
+    debian: Debian,
+    folder: PathBuf,
+    made: Vec<&'static str>,
+}
+
+impl Docker {
+    /// Starts containerd and dockerd, and loads these images. `None`: it cannot run here, which was said.
+    #[track_caller]
+    pub fn begin(debian: Debian, version: Version, images: &[Image]) -> Option<Self> {
+        let mut test = Test::begin_for_clients(version, env::no_docker(debian.number()))?;
+        let bin = test.containerd().scratch().join("bin");
+        if debian == Debian::Twelve {
+            fs::hard_link(bin.join("containerd-shim-urunc-v2"), bin.join("containerd-shim-runc-v2")).unwrap();
+        }
+        let folder = test.containerd().scratch().join("docker");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("daemon.json"), "{}").unwrap();
+        let made = SHARED.into_iter().filter(|path| !Path::new(path).exists()).collect();
+        let archives: Vec<_> = images.iter().map(|image| test.containerd().kit.archive(*image)).collect();
+        test.ignore_mounts_below(folder.join("exec/netns"));
+        let mut docker = Self { process: Mutex::default(), test, debian, folder, made };
+        docker.launch();
+        for archive in archives {
+            docker.call(&["load", "-q", "-i", &archive.to_string_lossy()]).expect(0);
+        }
+        docker.test.rebase();
+        Some(docker)
+    }
+
+    /// A whole test.
+    #[track_caller]
+    pub fn with(debian: Debian, version: Version, images: &[Image], body: impl FnOnce(&Self)) {
+        let Some(docker) = Self::begin(debian, version, images) else { return };
+        body(&docker);
+        docker.finish();
+    }
+
+    /// The containerd below it.
+    pub fn containerd(&self) -> &Containerd {
+        self.test.containerd()
+    }
+
+    /// The command `docker ARGS`.
+    pub fn docker(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env::docker(self.debian.number()).join("docker"));
+        command.arg("-H").arg(format!("unix://{}", self.socket().display())).args(args);
+        command.env("DOCKER_CONFIG", self.folder.join("client"));
+        command
+    }
+
+    /// Runs `docker ARGS` to its end.
+    #[track_caller]
+    pub fn call(&self, args: &[&str]) -> Done {
+        Job::start(self.docker(args)).wait(SOON)
+    }
+
+    /// The command `docker run FLAGS IMAGE WORDS`; the words replace the image's Cmd, not its Entrypoint.
+    pub fn run_command(&self, flags: &[&str], image: Image, words: &[&str]) -> Command {
+        self.docker(&[&["run"], self.fixed(flags), flags, &[image.name()], words].concat())
+    }
+
+    /// `docker create --name NAME`; its id.
+    #[track_caller]
+    pub fn create(&self, name: &str, flags: &[&str], image: Image, words: &[&str]) -> String {
+        let named = ["create", "--name", name];
+        let args = [&named, self.fixed(flags), flags, &[image.name()], words].concat();
+        self.call(&args).expect(0).text().trim().to_owned()
+    }
+
+    /// The flags that all containers have.
+    fn fixed(&self, flags: &[&str]) -> &'static [&'static str] {
+        const FIXED: [&str; 4] = ["--network", "none", "--runtime", "io.containerd.urunc.v2"];
+        let from = if flags.contains(&"--network") { 2 } else { 0 };
+        let to = if self.debian == Debian::Twelve { 2 } else { 4 };
+        &FIXED[from.min(to)..to]
+    }
+
+    /// Starts `docker run --rm FLAGS IMAGE WORDS` in the foreground.
+    #[track_caller]
+    pub fn spawn(&self, flags: &[&str], image: Image, words: &[&str]) -> Job {
+        Job::start(self.run_command(&[&["--rm"], flags].concat(), image, words))
+    }
+
+    /// Runs a container from beginning to end, as [`Docker::spawn`].
+    #[track_caller]
+    pub fn run(&self, flags: &[&str], image: Image, words: &[&str]) -> Done {
+        self.spawn(flags, image, words).wait(BOOT)
+    }
+
+    /// `docker run -d --name NAME`; its id.
+    #[track_caller]
+    pub fn run_detached(&self, name: &str, flags: &[&str], image: Image, words: &[&str]) -> String {
+        let command = self.run_command(&[&["-d", "--name", name], flags].concat(), image, words);
+        Job::start(command).wait(SOON).expect(0).text().trim().to_owned()
+    }
+
+    /// `docker inspect` of a container.
+    #[track_caller]
+    pub fn inspect(&self, name: &str) -> Value {
+        let text = self.call(&["inspect", "--type", "container", name]).expect(0).text();
+        serde_json::from_str::<Value>(&text).unwrap()[0].take()
+    }
+
+    /// Waits until the state of a container is this one: `running`, `exited`, `paused`; its `State` from `inspect`.
+    #[track_caller]
+    pub fn wait_for_status(&self, name: &str, status: &str) -> Value {
+        eventually_some(&format!("{name} is {status}"), || {
+            let state = self.inspect(name)["State"].take();
+            (state["Status"] == status).then_some(state)
+        })
+    }
+
+    /// Waits until `docker logs` has this text.
+    #[track_caller]
+    pub fn wait_for_logs(&self, name: &str, text: &str) -> String {
+        let deadline = Instant::now() + BOOT;
+        loop {
+            let logs = self.call(&["logs", name]).expect(0).text();
+            if logs.contains(text) {
+                return logs;
+            }
+            assert!(Instant::now() < deadline, "no {text:?} in the logs of {name}: {logs:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What has happened to a container until it was removed: `create`, `start`, `die` and others, as events tell it.
+    #[track_caller]
+    pub fn events(&self, id: &str) -> Vec<Value> {
+        let filter = format!("container={id}");
+        let args = ["events", "--since", "24h", "--format", "{{json .}}", "--filter", &filter];
+        let job = Job::start(self.docker(&args));
+        job.wait_for("\"destroy\"", SOON);
+        let printed = job.printed();
+        printed.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// SIGKILL.
+    #[track_caller]
+    pub fn kill9(&self) {
+        let mut child = self.take().expect("dockerd runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Ends it in order.
+    #[track_caller]
+    pub fn stop(&self) {
+        let Some(mut child) = self.take() else { return };
+        let process = Proc::of(child.id().cast_signed());
+        process.signal(Signal::TERM);
+        let ended = process.ends_within(SOON);
+        if !ended {
+            child.kill().unwrap();
+        }
+        child.wait().unwrap();
+        assert!(ended, "dockerd does not end on SIGTERM:\n{}", self.log_tail());
+    }
+
+    /// Starts it again after [`Docker::kill9`] or [`Docker::stop`].
+    #[track_caller]
+    pub fn start(&self) {
+        self.launch();
+    }
+
+    /// Nothing was left behind so far: no container may be there.
+    #[track_caller]
+    pub fn check(&self) {
+        self.test.check();
+    }
+
+    /// The end of a test: nothing was left behind. dockerd ends before, as one that was started again has sockets that
+    /// were not there in the beginning; it takes down nothing of a container by that.
+    #[track_caller]
+    pub fn finish(self) {
+        self.stop();
+        for point in self.containerd().scratch.mounts() {
+            if point.starts_with(&self.folder) {
+                unmount(&point, UnmountFlags::empty()).unwrap();
+            }
+        }
+        let Self { test, made, .. } = self;
+        test.finish();
+        for folder in made {
+            // Another test's dockerd may need it meanwhile.
+            fs::remove_dir(folder).ok();
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.join("d.sock")
+    }
+
+    fn take(&self) -> Option<Child> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    #[track_caller]
+    fn launch(&self) {
+        let inside = |name: &str| self.folder.join(name).display().to_string();
+        let log = File::options().append(true).create(true).open(self.folder.join("log")).unwrap();
+        let containerd = self.containerd();
+        let namespace = containerd.namespace();
+        // If the test is killed, so is its dockerd.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(env::docker(self.debian.number()).join("dockerd"))
+            .args(["--config-file", &inside("daemon.json")])
+            .args(["--containerd", &containerd.address().to_string_lossy()])
+            .args(["--containerd-namespace", &namespace])
+            .args(["--containerd-plugins-namespace", &format!("{namespace}-plugins")])
+            .args(["--cgroup-parent", &format!("/{namespace}")])
+            .args(["--host", &format!("unix://{}", self.socket().display())])
+            .args(["--data-root", &inside("root"), "--exec-root", &inside("exec")])
+            .args(["--pidfile", &inside("pid"), "--storage-driver", self.storage()])
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"])
+            .args(["--ip-masq=false", "--userland-proxy=false", "--live-restore", "--log-level=debug"]);
+        containerd.environment(&mut command);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
+        let child = command.spawn().unwrap();
+        let process = Proc::of(child.id().cast_signed());
+        self.test.note_daemon(process.pid());
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+        let deadline = Instant::now() + SOON;
+        while self.call(&["version"]).status != Some(0) {
+            let lives = process.is_alive() && Instant::now() < deadline;
+            assert!(lives, "dockerd does not answer:\n{}", self.log_tail());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// An overlay on an overlay is refused.
+    fn storage(&self) -> &'static str {
+        if env::snapshotter(&self.folder) == "overlayfs" { "overlay2" } else { "vfs" }
+    }
+
+    fn log_tail(&self) -> String {
+        let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().filter(|line| !line.contains("Registering")).collect();
+        lines[lines.len().saturating_sub(80)..].join("\n")
+    }
+}

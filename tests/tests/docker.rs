@@ -9,7 +9,7 @@
 use serde_json::Value;
 use urunc_tests::{
     direct::Proc,
-    harness::{BOOT, Cgroup, Debian, Docker, Image, Job, SOON, Version},
+    harness::{BOOT, Cgroup, Debian, Docker, Image, Job, SOON, Version, on_terminal},
 };
 
 /// A Debian guest is ready for the power button when somebody has it open.
@@ -45,7 +45,9 @@ tests! {
     rm_f_ends_whatever_runs;
     events_tell_a_life_in_order;
     a_guest_outlives_a_restart_of_dockerd;
-    memory_and_cpus_are_limits_of_the_guests_cgroup;
+    pause_stops_the_guests_clock_and_unpause_lets_it_go_on;
+    stats_tell_memory_and_limit_and_update_changes_it;
+    a_terminal_shows_the_console;
 }
 
 fn run_rm_prints_the_console_ends_with_the_guests_status_and_leaves_no_shim(
@@ -174,20 +176,64 @@ fn a_guest_outlives_a_restart_of_dockerd(debian: Debian, version: Version) {
     docker.finish();
 }
 
-fn memory_and_cpus_are_limits_of_the_guests_cgroup(debian: Debian, version: Version) {
+fn pause_stops_the_guests_clock_and_unpause_lets_it_go_on(debian: Debian, version: Version) {
     Docker::with(debian, version, &[Image::Tiny], |docker| {
-        let id = docker.run_detached(
-            "limited",
-            &["--memory", "64m", "--cpus", "1.5"],
-            Image::Tiny,
-            &["fill", "hang"],
-        );
+        docker.run_detached("paused", &[], Image::Tiny, &["say=begun", "sleep=2000", "say=later", "hang"]);
+        docker.wait_for_logs("paused", "\nbegun\n");
+        docker.call(&["pause", "paused"]).expect(0);
+        docker.wait_for_status("paused", "paused");
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        let logs = docker.call(&["logs", "paused"]).expect(0).text();
+        assert!(!logs.contains("\nlater"), "a paused guest went on: {logs:?}");
+        docker.call(&["unpause", "paused"]).expect(0);
+        docker.wait_for_status("paused", "running");
+        docker.wait_for_logs("paused", "\nlater\n");
+        // And it can be ended while it is paused.
+        docker.call(&["pause", "paused"]).expect(0);
+        docker.call(&["rm", "-f", "paused"]).expect(0);
+    });
+}
+
+fn stats_tell_memory_and_limit_and_update_changes_it(debian: Debian, version: Version) {
+    Docker::with(debian, version, &[Image::Tiny], |docker| {
+        let flags = ["--memory", "64m", "--cpus", "1.5"];
+        let id = docker.run_detached("limited", &flags, Image::Tiny, &["fill", "hang"]);
         docker.wait_for_logs("limited", " MiB)\n");
         let plan = docker.containerd().plan(&id);
-        assert_eq!((&plan["memory"]["guest_mib"], &plan["vcpus"]), (&64.into(), &2.into()), "{plan}");
-        let limit = Cgroup::of(&docker.containerd().namespace(), &id).limit() >> 20;
-        assert!(limit > 64, "{limit} MiB: the guest's and what the monitor needs");
+        assert_eq!(
+            (&plan["memory"]["guest_mib"], &plan["guest"]["vcpus"]),
+            (&64.into(), &2.into()),
+            "{plan}"
+        );
+
+        let cgroup = Cgroup::of(&docker.containerd().namespace(), &id);
+        let limit = cgroup.limit() >> 20;
+        let told = docker.call(&["stats", "--no-stream", "--format", "{{json .}}", "limited"]).expect(0);
+        let told: Value = serde_json::from_str(told.text().trim()).unwrap();
+        let usage = told["MemUsage"].as_str().unwrap();
+        assert!(usage.ends_with(&format!("/ {limit}MiB")), "{told}");
+        let used: f64 = usage.split("MiB").next().unwrap().parse().unwrap();
+        assert!(used >= 63.0, "the guest has filled 63 MiB: {told}");
+        let pids: u32 = told["PIDs"].as_str().map_or(0, |pids| pids.parse().unwrap());
+        assert!(pids > 0, "{told}");
+
+        // Docker has a limit of memory and swap as well, twice that of memory.
+        let update = |memory| docker.call(&["update", "--memory", memory, "--memory-swap", "-1", "limited"]);
+        update("128m").expect(0);
+        assert_eq!(cgroup.limit() >> 20, limit + 64);
+        // The guest has its RAM: less than that is refused, and nothing is changed.
+        let refused = update("32m");
+        assert_ne!(refused.status, Some(0), "{refused}");
+        assert_eq!(cgroup.limit() >> 20, limit + 64);
         docker.call(&["rm", "-f", "limited"]).expect(0);
+    });
+}
+
+fn a_terminal_shows_the_console(debian: Debian, version: Version) {
+    Docker::with(debian, version, &[Image::Tiny], |docker| {
+        let command = docker.run_command(&["--rm", "-it"], Image::Tiny, &["say=hello", "exit=7"]);
+        let done = on_terminal(command).wait(SOON).expect(7);
+        assert_eq!(done.text().replace('\r', ""), "tiny: unikernel -- say=hello exit=7\nhello\n");
     });
 }
 
@@ -195,10 +241,4 @@ fn memory_and_cpus_are_limits_of_the_guests_cgroup(debian: Debian, version: Vers
 fn pid(docker: &Docker, name: &str) -> i32 {
     let pid = docker.inspect(name)["State"]["Pid"].take();
     pid.as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_else(|| panic!("{name}: pid {pid}"))
-}
-
-/// What `docker stats` and others print as JSON.
-#[allow(dead_code, reason = "not yet")]
-fn json(text: &str) -> Value {
-    serde_json::from_str(text.trim()).unwrap()
 }

@@ -49,12 +49,24 @@ impl Debian {
 /// A dockerd of the test's own.
 #[derive(Debug)]
 pub struct Docker {
-    // Before the test, so that it is killed before the test's folder is taken down.
     process: Mutex<Option<Child>>,
     test: Test,
     debian: Debian,
     folder: PathBuf,
-    made: Vec<&'static str>,
+    made: Made,
+}
+
+/// Folders that were not there before. Dropped, they are removed if they are empty: another test's dockerd makes them
+/// anew if it needs them.
+#[derive(Debug)]
+struct Made(Vec<&'static str>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            fs::remove_dir(folder).ok();
+        }
+    }
 }
 
 impl Docker {
@@ -69,7 +81,7 @@ impl Docker {
         let folder = test.containerd().scratch().join("docker");
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("daemon.json"), "{}").unwrap();
-        let made = SHARED.into_iter().filter(|path| !Path::new(path).exists()).collect();
+        let made = Made(SHARED.into_iter().filter(|path| !Path::new(path).exists()).collect());
         let archives: Vec<_> = images.iter().map(|image| test.containerd().kit.archive(*image)).collect();
         test.ignore_mounts_below(folder.join("exec/netns"));
         let mut docker = Self { process: Mutex::default(), test, debian, folder, made };
@@ -233,12 +245,7 @@ impl Docker {
                 unmount(&point, UnmountFlags::empty()).unwrap();
             }
         }
-        let Self { test, made, .. } = self;
-        test.finish();
-        for folder in made {
-            // Another test's dockerd may need it meanwhile.
-            fs::remove_dir(folder).ok();
-        }
+        self.test.finish();
     }
 
     fn socket(&self) -> PathBuf {

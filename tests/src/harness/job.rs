@@ -119,6 +119,29 @@ impl Job {
     }
 }
 
+/// Runs a command as [`Job::start`], on a terminal of its own, whose other side is the job's output; the command's exit
+/// status is the job's.
+#[track_caller]
+pub fn on_terminal(command: Command) -> Job {
+    Job::start(through_script(&command))
+}
+
+/// `script` is a terminal's other side.
+fn through_script(command: &Command) -> Command {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let quoted: Vec<_> = words.map(|w| format!("'{}'", w.to_string_lossy().replace('\'', r"'\''"))).collect();
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--flush", "--return", "--command", &quoted.join(" "), "/dev/null"]);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
+    script.env("TERM", "dumb");
+    script
+}
+
 impl Drop for Job {
     fn drop(&mut self) {
         self.end();

@@ -30,7 +30,7 @@ pub use cri::{
 pub use ctr::Task;
 pub use docker::{Debian, Docker};
 pub use events::{Event, Events};
-pub use job::{Done, Job};
+pub use job::{Done, Job, on_terminal};
 pub use kit::{Image, tiny};
 pub use nerdctl::Nerdctl;
 pub use test::Test;

@@ -14,6 +14,8 @@ use crate::direct::{cache, eventually_some};
 
 use super::{BOOT, Containerd, Done, Image, Job, SOON, Test, Version, env};
 
+const FIFOS: &str = "/run/containerd/fifo";
+
 /// nerdctl and its containerd.
 #[derive(Debug)]
 pub struct Nerdctl {
@@ -80,9 +82,15 @@ impl Nerdctl {
 
     /// The command `nerdctl run FLAGS IMAGE WORDS`; the words replace the image's Cmd, not its Entrypoint.
     pub fn run_command(&self, flags: &[&str], image: Image, words: &[&str]) -> Command {
-        let fixed = ["run", "--pull", "never", "--runtime", "io.containerd.urunc.v2"];
-        let network: &[&str] = if flags.contains(&"--net") { &[] } else { &["--net", "none"] };
-        self.nerdctl(&[&fixed, network, flags, &[image.name()], words].concat())
+        self.nerdctl(&[&["run"], fixed(flags), flags, &[image.name()], words].concat())
+    }
+
+    /// `nerdctl create --name NAME`; its id.
+    #[track_caller]
+    pub fn create(&self, name: &str, flags: &[&str], image: Image, words: &[&str]) -> String {
+        let named = ["create", "--name", name];
+        let args = [&named, fixed(flags), flags, &[image.name()], words].concat();
+        self.call(&args).expect(0).text().trim().to_owned()
     }
 
     /// Starts `nerdctl run --rm FLAGS IMAGE WORDS` in the foreground.
@@ -137,12 +145,34 @@ impl Nerdctl {
     /// Nothing was left behind so far: no container may be there.
     #[track_caller]
     pub fn check(&self) {
+        self.remove_fifos();
         self.test.check();
     }
 
     /// The end of a test: nothing was left behind.
     #[track_caller]
     pub fn finish(self) {
+        self.remove_fifos();
         self.test.finish();
     }
+
+    /// nerdctl leaves the FIFOs of each foreground container, whatever its runtime is, in a folder that all of a host
+    /// share.
+    fn remove_fifos(&self) {
+        let ids = self.containerd().unique_ids();
+        for folder in fs::read_dir(FIFOS).into_iter().flatten().flatten() {
+            let mut names = fs::read_dir(folder.path()).into_iter().flatten().flatten();
+            let ours =
+                names.any(|name| ids.iter().any(|id| name.file_name().to_string_lossy().starts_with(id)));
+            if ours {
+                fs::remove_dir_all(folder.path()).ok();
+            }
+        }
+    }
+}
+
+/// The flags that all containers have.
+fn fixed(flags: &[&str]) -> &'static [&'static str] {
+    const FIXED: [&str; 6] = ["--net", "none", "--pull", "never", "--runtime", "io.containerd.urunc.v2"];
+    if flags.contains(&"--net") { &FIXED[2..] } else { &FIXED }
 }

@@ -232,7 +232,7 @@ fn stats_tell_memory_and_limit_and_update_changes_it(debian: Debian, version: Ve
 fn a_terminal_shows_the_console(debian: Debian, version: Version) {
     Docker::with(debian, version, &[Image::Tiny], |docker| {
         let command = docker.run_command(&["--rm", "-it"], Image::Tiny, &["say=hello", "exit=7"]);
-        let done = on_terminal(command).wait(SOON).expect(7);
+        let done = on_terminal(&command).wait(SOON).expect(7);
         assert_eq!(done.text().replace('\r', ""), "tiny: unikernel -- say=hello exit=7\nhello\n");
     });
 }

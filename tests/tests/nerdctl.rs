@@ -169,7 +169,7 @@ fn stats_tell_memory_and_limit_and_update_changes_it(version: Version) {
 fn a_terminal_shows_the_console(version: Version) {
     Nerdctl::with(version, &[Image::Tiny], |nerdctl| {
         let command = nerdctl.run_command(&["--rm", "-it"], Image::Tiny, &["say=hello", "exit=7"]);
-        let done = on_terminal(command).wait(SOON).expect(7);
+        let done = on_terminal(&command).wait(SOON).expect(7);
         assert_eq!(done.text().replace('\r', ""), "tiny: unikernel -- say=hello exit=7\nhello\n");
     });
 }

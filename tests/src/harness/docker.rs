@@ -53,7 +53,7 @@ pub struct Docker {
     test: Test,
     debian: Debian,
     folder: PathBuf,
-    made: Made,
+    _made: Made,
 }
 
 /// Folders that were not there before. Dropped, they are removed if they are empty: another test's dockerd makes them
@@ -84,7 +84,7 @@ impl Docker {
         let made = Made(SHARED.into_iter().filter(|path| !Path::new(path).exists()).collect());
         let archives: Vec<_> = images.iter().map(|image| test.containerd().kit.archive(*image)).collect();
         test.ignore_mounts_below(folder.join("exec/netns"));
-        let mut docker = Self { process: Mutex::default(), test, debian, folder, made };
+        let mut docker = Self { process: Mutex::default(), test, debian, folder, _made: made };
         docker.launch();
         for archive in archives {
             docker.call(&["load", "-q", "-i", &archive.to_string_lossy()]).expect(0);

@@ -122,12 +122,7 @@ impl Job {
 /// Runs a command as [`Job::start`], on a terminal of its own, whose other side is the job's output; the command's exit
 /// status is the job's.
 #[track_caller]
-pub fn on_terminal(command: Command) -> Job {
-    Job::start(through_script(&command))
-}
-
-/// `script` is a terminal's other side.
-fn through_script(command: &Command) -> Command {
+pub fn on_terminal(command: &Command) -> Job {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let quoted: Vec<_> = words.map(|w| format!("'{}'", w.to_string_lossy().replace('\'', r"'\''"))).collect();
     let mut script = Command::new("script");
@@ -139,7 +134,7 @@ fn through_script(command: &Command) -> Command {
         };
     }
     script.env("TERM", "dumb");
-    script
+    Job::start(script)
 }
 
 impl Drop for Job {

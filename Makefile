@@ -40,6 +40,10 @@ demo-clean: ## take down what a demo left that was killed itself
 test: deps build-fault ## everything: build, then all tests (ARGS='...' are cargo test's, e.g. ARGS='-p saga')
 	@tests/run.sh $(ARGS)
 
+.PHONY: test-v2
+test-v2: deps build-fault ## the tests of cgroups, Stats and OOM in a guest that has cgroup v2 alone, in software: minutes
+	@tests/v2/run.sh
+
 # Hours of luck in some minutes: CI does two rounds of it.
 .PHONY: sweep-restart
 sweep-restart: deps build-fault ## kill containerd at random moments of pods' lives, 20 rounds for each version

@@ -6,6 +6,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
 use serde_json::Value;
 use urunc_tests::{
     direct::Proc,
@@ -48,6 +53,7 @@ tests! {
     pause_stops_the_guests_clock_and_unpause_lets_it_go_on;
     stats_tell_memory_and_limit_and_update_changes_it;
     a_terminal_shows_the_console;
+    a_guest_on_a_bridge_is_reached;
 }
 
 fn run_rm_prints_the_console_ends_with_the_guests_status_and_leaves_no_shim(
@@ -237,8 +243,33 @@ fn a_terminal_shows_the_console(debian: Debian, version: Version) {
     });
 }
 
+fn a_guest_on_a_bridge_is_reached(debian: Debian, version: Version) {
+    let Some(mut docker) = Docker::begin(debian, version, &[Image::Debian]) else { return };
+    let bridge = docker.bridge();
+    let flags = ["--network", bridge.name(), "--hostname", "guest"];
+    docker.run_detached("web", &flags, Image::Debian, &["serve", "80"]);
+    docker.wait_for_logs("web", "guest: serving on port 80");
+    let address = docker.inspect("web")["NetworkSettings"]["Networks"][bridge.name()]["IPAddress"].take();
+    let page = page(address.as_str().unwrap());
+    assert!(page.contains("hello from"), "{page}");
+    docker.call(&["rm", "-f", "web"]).expect(0);
+    docker.finish();
+}
+
 /// The pid that Docker tells.
 fn pid(docker: &Docker, name: &str) -> i32 {
     let pid = docker.inspect(name)["State"]["Pid"].take();
     pid.as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_else(|| panic!("{name}: pid {pid}"))
+}
+
+/// What is at `/` of a web server.
+#[track_caller]
+fn page(address: &str) -> String {
+    let address = SocketAddr::new(address.parse().unwrap(), 80);
+    let mut stream = TcpStream::connect_timeout(&address, SOON).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
 }

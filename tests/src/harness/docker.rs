@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::direct::{Proc, eventually_some};
 
-use super::{BOOT, Containerd, Done, Image, Job, SOON, Test, Version, env};
+use super::{BOOT, Containerd, Done, Image, Job, Network, SOON, Test, Version, env};
 
 /// What dockerd makes there, whatever it is told, and keeps.
 const SHARED: [&str; 2] = ["/run/docker/plugins", "/run/docker"];
@@ -99,6 +99,20 @@ impl Docker {
         let Some(docker) = Self::begin(debian, version, images) else { return };
         body(&docker);
         docker.finish();
+    }
+
+    /// Makes a bridge, and a network of Docker's that uses it and has its name.
+    #[track_caller]
+    pub fn bridge(&mut self) -> Network {
+        let network = Network::make(&self.containerd().scratch, 1500);
+        let gateway = network.v4.to_string();
+        let [a, b, c, _] = network.v4.octets();
+        let (subnet, option) =
+            (format!("{a}.{b}.{c}.0/24"), format!("com.docker.network.bridge.name={}", network.name()));
+        let create = ["network", "create", "-d", "bridge", "--subnet", &subnet, "--gateway", &gateway];
+        self.call(&[&create[..], &["-o", &option, network.name()]].concat()).expect(0);
+        self.test.rebase();
+        network
     }
 
     /// The containerd below it.

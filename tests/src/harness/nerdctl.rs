@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::direct::{cache, eventually_some};
 
-use super::{BOOT, Containerd, Done, Image, Job, SOON, Test, Version, env};
+use super::{BOOT, Containerd, Done, Image, Job, Network, SOON, Test, Version, env};
 
 const FIFOS: &str = "/run/containerd/fifo";
 
@@ -32,7 +32,7 @@ impl Nerdctl {
             test.containerd().import(*image);
         }
         let folder = test.containerd().scratch().join("nerdctl");
-        fs::create_dir_all(folder.join("net.d")).unwrap();
+        fs::create_dir(&folder).unwrap();
         test.rebase();
         Some(Self { test, folder })
     }
@@ -43,6 +43,14 @@ impl Nerdctl {
         let Some(nerdctl) = Self::begin(version, images) else { return };
         body(&nerdctl);
         nerdctl.finish();
+    }
+
+    /// Makes a bridge, and a network for CNI that uses it and has its name.
+    #[track_caller]
+    pub fn bridge(&mut self) -> Network {
+        let network = Network::make(&self.containerd().scratch, 1500);
+        self.test.rebase();
+        network
     }
 
     /// The containerd below it.
@@ -65,7 +73,7 @@ impl Nerdctl {
             .arg("--cni-path")
             .arg(cache().join("containerd-1.6/cni"))
             .arg("--cni-netconfpath")
-            .arg(self.folder.join("net.d"))
+            .arg(containerd.scratch().join("net.d"))
             .args(args);
         // Not the machine's own configuration.
         command.env("NERDCTL_TOML", self.folder.join("nerdctl.toml"));

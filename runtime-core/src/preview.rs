@@ -13,7 +13,7 @@ use crate::{
     plan::{Facts, GuestPlan, NetworkChoice, Plan, What},
     record::StdioPaths,
     request::Request,
-    runtime::{find_monitor, host_facts},
+    runtime::{find_monitor, host_facts, host_memory},
     verbs::create::choose_rootfs,
 };
 
@@ -44,6 +44,7 @@ pub fn preview(
         kernel,
         network: NetworkChoice::Known(None),
         memory_room: None,
+        host_memory: host_memory(),
         host: host_facts(),
         program: config.find_monitor(monitor)?,
         keys,

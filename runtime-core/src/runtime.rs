@@ -167,3 +167,9 @@ pub(crate) fn host_facts() -> HostFacts {
         kvm: Path::new("/dev/kvm").exists(),
     }
 }
+
+/// Memory and swap of this host, in bytes.
+pub(crate) fn host_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::from(info.mem_unit).saturating_mul(info.totalram.saturating_add(info.totalswap))
+}

@@ -352,7 +352,7 @@ impl Runtime {
             rootfs,
             network,
             memory_room,
-            host_memory: host_memory(),
+            host_memory: crate::runtime::host_memory(),
             host: self.host,
             program,
         };
@@ -487,10 +487,4 @@ fn remove_directory(dir: &RunDir) {
         // Nothing is left of the transaction itself: a directory without a record means that nothing happened.
         tracing::warn!(path, error = e.chain(), "the run directory was not removed");
     }
-}
-
-/// Memory and swap of this host, in bytes.
-fn host_memory() -> u64 {
-    let info = rustix::system::sysinfo();
-    u64::from(info.mem_unit).saturating_mul(info.totalram.saturating_add(info.totalswap))
 }

@@ -65,6 +65,10 @@ chaos: deps build-fault ## kill somebody at a random moment of each of N=1000 li
 		URUNC_CHAOS_COMPARE=$(COMPARE) URUNC_CHAOS_JSON='$(abspath $(JSON))' \
 		tests/run.sh --test chaos -- --nocapture
 
+.PHONY: fuzz
+fuzz: ## fuzz what others give us, a minute for each target (SECONDS_EACH=60, TARGET=NAME)
+	@fuzz/run.sh $(or $(SECONDS_EACH),60) $(TARGET)
+
 .PHONY: lint
 lint: ## format, clippy and shellcheck, warnings are errors
 	@tests/lint.sh

@@ -9,7 +9,8 @@ use vmm_api::Monitor;
 use crate::{
     Error,
     config::Config,
-    contract, image,
+    contract::{self, Keys},
+    image,
     plan::{Facts, GuestPlan, NetworkChoice, Plan, What},
     record::StdioPaths,
     request::Request,
@@ -55,6 +56,14 @@ pub fn preview(
 
 /// The keys that an image's own `urunc.json` gives, by name.
 pub fn keys_of_image(root: BorrowedFd<'_>) -> Result<Vec<(String, String)>, Error> {
-    let keys = image::description(root)?;
-    Ok(keys.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    Ok(pairs(&image::description(root)?))
+}
+
+/// The keys that a `urunc.json` of this text gives, by name.
+pub fn keys_of_text(text: &[u8]) -> Result<Vec<(String, String)>, Error> {
+    Ok(pairs(&image::parse(text)?))
+}
+
+fn pairs(keys: &Keys) -> Vec<(String, String)> {
+    keys.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }

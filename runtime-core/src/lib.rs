@@ -12,7 +12,7 @@
 //! | `hooks/` | programs of the host that a spec names |
 //! | `network`, `share`, `oom` | what a pod's containers share: its interface, its overhead, the sandbox's score |
 //! | `steps/` | one resource per file: forward, undo, probe |
-//! | `verbs/` | create, start, kill, delete, and the exit |
+//! | `verbs/` | what containerd asks for, one verb per file, and the exit |
 //! | `record`, `layout`, `owner`, `pod` | what is on disk, and whose it is |
 //! | `derive` | what a record does not say, from what else is there |
 //! | `recover`, `sweep` | the same unwind, by whoever finds a record whose owner is gone |

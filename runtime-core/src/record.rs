@@ -38,12 +38,16 @@ pub struct Exit {
     /// Why; `None`: a record of a version that did not ask.
     #[serde(default)]
     pub reason: Option<Reason>,
+    /// The status is only what such an end counts as: nothing has shown it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
 }
 
 impl Exit {
     /// An exit that happens now.
     pub fn now(status: u32, reason: Reason) -> Self {
-        Self { status, at: OffsetDateTime::now_utc(), reason: Some(reason) }
+        let unproven = !reason.is_proven();
+        Self { status, at: OffsetDateTime::now_utc(), reason: Some(reason), unproven }
     }
 
     /// An exit that follows a signal of ours.
@@ -350,5 +354,22 @@ impl RunDir {
             rustix::fs::rmdir(namespace).ok();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_status_that_nothing_has_shown_is_marked() {
+        let json = |exit: Exit| serde_json::to_value(exit).unwrap();
+        let off = json(Exit::now(0, Reason::PowerOff));
+        assert_eq!((&off["reason"], &off["unproven"]), (&"power-off".into(), &true.into()));
+        assert!(json(Exit::now(0, Reason::GuestStatus)).get("unproven").is_none());
+        // Of a version that did not ask.
+        let old = r#"{"status": 3, "at": "2026-01-01T00:00:00Z"}"#;
+        let old: Exit = serde_json::from_str(old).unwrap();
+        assert_eq!((old.status, old.reason, old.unproven), (3, None, false));
     }
 }

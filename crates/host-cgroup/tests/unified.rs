@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use common::{Failing, Proc, soon};
 use host_cgroup::{
     Amount, CgroupsPath, CpuQuota, DirId, Error, Extra, Files, Hierarchies, Kernel, LeafPlan, Limits,
-    MemoryLimit, Notes, ParentRoom, Presence, Version, create, kill, memory_limit, oom_kills, parent_room,
-    probe, procs, remove,
+    MemoryLimit, Notes, ParentRoom, PidsStats, Presence, Version, create, kill, memory_limit, oom_kills,
+    parent_room, probe, procs, remove, stats,
 };
 use rustix::io::Errno;
 
@@ -342,4 +342,33 @@ fn a_number_that_is_no_longer_listed_is_not_signalled() {
     });
     kill(&files, &plan, soon()).unwrap();
     assert!(stranger.is_alive() && reads.get() >= 2);
+}
+
+#[test]
+fn a_sample_is_the_leafs_usage_and_the_paths_limits() {
+    let unified = Unified::new("/");
+    let plan = unified.plan("/pod/c1", &Limits::default()).unwrap();
+    create(&unified, &plan, &Limits::default(), &unified.notes()).unwrap();
+    let (path, leaf) = ("pod/c1", "pod/c1/urunc-t1");
+    for (dir, usage) in [(path, "9000"), (leaf, "5000")] {
+        unified.file(&format!("{dir}/memory.current"), usage);
+        unified.file(&format!("{dir}/pids.current"), if dir == leaf { "3" } else { "8" });
+        unified
+            .file(&format!("{dir}/cpu.stat"), &format!("usage_usec {usage}\nuser_usec 1\nnr_throttled 4\n"));
+    }
+    unified.file(&format!("{path}/memory.max"), "123456\n");
+    unified.file(&format!("{path}/pids.max"), "max\n");
+    unified.file(&format!("{leaf}/memory.stat"), "anon 4096\ninactive_file 12\n");
+    let sample = stats(&unified, &plan).unwrap();
+    assert!(sample.is_v2);
+    assert_eq!(sample.oom_kills, 2);
+    let memory = sample.memory.unwrap();
+    assert_eq!((memory.memory.usage, memory.memory.limit), (5000, Some(123_456)));
+    assert_eq!((memory.stat["anon"], memory.swap), (4096, None));
+    assert_eq!(sample.pids, Some(PidsStats { current: 3, limit: None }));
+    let cpu = sample.cpu.unwrap();
+    assert_eq!((cpu.total_ns, cpu.throttled), (5_000_000, 4));
+    // A file that makes no sense is an error that names it.
+    unified.file(&format!("{leaf}/memory.current"), "much");
+    assert!(matches!(stats(&unified, &plan), Err(Error::Content { .. })));
 }

@@ -26,9 +26,63 @@ fn shown(plan: &LeafPlan, in_leaf: bool, file: &str) -> String {
     fs::read_to_string(dir.join(file)).unwrap().trim().to_owned()
 }
 
+/// A place where memory is limited by this version.
+fn place_on(version: Version) -> Option<Place> {
+    let place = Place::new()?;
+    if place.has_v1() != (version == Version::V1) {
+        eprintln!("skipped: the controllers are in the other version");
+        return None;
+    }
+    Some(place)
+}
+
+#[test]
+fn limits_are_really_there_on_v2() {
+    let Some(place) = place_on(Version::V2) else { return };
+    let limits = Limits {
+        memory: Some(MemoryLimit { limit: Amount::At(64 * MIB), with_swap: Some(Amount::At(96 * MIB)) }),
+        cpu_quota: Some(CpuQuota { quota_us: Amount::At(30_000), period_us: Some(50_000) }),
+        cpu_shares: Some(1024),
+        pids: Some(Amount::At(77)),
+        cpuset_cpus: Some("0".to_owned()),
+        cpuset_mems: Some("0".to_owned()),
+        extra: vec![Extra {
+            version: Version::V2,
+            controller: "memory".to_owned(),
+            file: "memory.high".to_owned(),
+            value: (48 * MIB).to_string(),
+        }],
+    };
+    let plan = place.plan("/a/id", "t1", &limits).unwrap();
+    create(&Kernel, &plan, &limits, &place.notes).unwrap();
+    let at = |file| shown(&plan, false, file);
+    assert_eq!(at("memory.max"), (64 * MIB).to_string());
+    assert_eq!(at("memory.swap.max"), (32 * MIB).to_string());
+    assert_eq!(at("memory.high"), (48 * MIB).to_string());
+    assert_eq!(at("cpu.max"), "30000 50000");
+    assert_eq!(at("cpu.weight"), "39");
+    assert_eq!(at("pids.max"), "77");
+    assert_eq!(at("cpuset.cpus"), "0");
+    assert_eq!(at("cpuset.mems"), "0");
+    assert_eq!(memory_limit(&Kernel, &plan).unwrap(), Some(64 * MIB));
+
+    for (n, m) in [(128, 256), (32, 32), (64, 64)] {
+        let both = memory(Amount::At(n * MIB), Some(Amount::At(m * MIB)));
+        set_limits(&Kernel, &plan, &both).unwrap();
+        assert_eq!(memory_limit(&Kernel, &plan).unwrap(), Some(n * MIB));
+        assert_eq!(shown(&plan, false, "memory.swap.max"), ((m - n) * MIB).to_string());
+    }
+    set_limits(&Kernel, &plan, &memory(Amount::Unlimited, None)).unwrap();
+    assert_eq!(memory_limit(&Kernel, &plan).unwrap(), None);
+    // The leaf takes processes.
+    drop(Proc::inside(&plan, "exit"));
+    place.remove(&plan);
+    assert!(place.dirs().is_empty());
+}
+
 #[test]
 fn limits_are_really_there() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = place_on(Version::V1) else { return };
     let limits = Limits {
         memory: Some(MemoryLimit { limit: Amount::At(64 * MIB), with_swap: Some(Amount::At(96 * MIB)) }),
         cpu_quota: Some(CpuQuota { quota_us: Amount::At(30_000), period_us: Some(50_000) }),
@@ -65,7 +119,7 @@ fn limits_are_really_there() {
 
 #[test]
 fn limits_change_in_both_directions() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = place_on(Version::V1) else { return };
     let both = |n: u64, m: u64| memory(Amount::At(n * MIB), Some(Amount::At(m * MIB)));
     let mut limits = both(64, 64);
     limits.cpuset_cpus = Some("0".to_owned());
@@ -95,7 +149,7 @@ fn limits_change_in_both_directions() {
 
 #[test]
 fn only_what_is_limited_is_used() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = place_on(Version::V1) else { return };
     let uses =
         |plan: &LeafPlan, c: &str| plan.hierarchies.iter().any(|h| h.controllers.iter().any(|x| x == c));
     let plan = place.plain("/id", "t1");
@@ -124,12 +178,14 @@ fn only_what_is_limited_is_used() {
 #[test]
 fn a_limit_that_is_refused_names_file_and_value() {
     let Some(place) = Place::new() else { return };
-    let limits = Limits { cpuset_cpus: Some("4000".to_owned()), ..Limits::default() };
+    // v2 takes any list of CPUs, and uses those that are there.
+    let wrong = if place.has_v1() { "4000" } else { "none" };
+    let limits = Limits { cpuset_cpus: Some(wrong.to_owned()), ..Limits::default() };
     let plan = place.plan("/id", "t1", &limits).unwrap();
     match create(&Kernel, &plan, &limits, &place.notes) {
         Err(Error::Limit { file, value, .. }) => {
             assert!(file.ends_with("id/cpuset.cpus"), "{}", file.display());
-            assert!(value.ends_with("4000"), "{value}");
+            assert!(value.ends_with(wrong), "{value}");
         }
         other => panic!("{other:?}"),
     }
@@ -138,9 +194,9 @@ fn a_limit_that_is_refused_names_file_and_value() {
 
     let limits = memory(Amount::At(MIB), None);
     let plan = place.plan("/id", "t1", &limits).unwrap();
-    let refuse = |op: &str, path: &std::path::Path, _| {
-        (op == "write" && path.ends_with("memory.limit_in_bytes")).then_some(Errno::BUSY)
-    };
+    let file = if place.has_v1() { "memory.limit_in_bytes" } else { "memory.max" };
+    let refuse =
+        |op: &str, path: &std::path::Path, _| (op == "write" && path.ends_with(file)).then_some(Errno::BUSY);
     let outcome = create(&Failing::new(&Kernel, refuse), &plan, &limits, &place.notes);
     assert!(matches!(outcome, Err(Error::Limit { source: Errno::BUSY, .. })), "{outcome:?}");
     place.remove(&plan);

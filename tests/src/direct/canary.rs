@@ -14,13 +14,15 @@ use tempfile::TempDir;
 
 use super::{Proc, pod_network::Untouched, record::hierarchies};
 
-/// An unrelated process, and one in the cgroup above the containers' own, which must live to the end; in that cgroup one
-/// of a stranger beside the containers'; a stranger's mount; in each pod's network a stranger's qdiscs and filter.
+/// An unrelated process, and one in the cgroup above the containers' own, which must live to the end (beside the
+/// containers', where v2 with controllers allows none above); in that cgroup one of a stranger beside the containers'; a stranger's mount; in each pod's network a stranger's qdiscs and filter.
 #[derive(Debug)]
 pub struct Canaries {
     unrelated: Child,
     above: Child,
     folders: Vec<PathBuf>,
+    /// Where the second process is.
+    seats: Vec<PathBuf>,
     /// With their inodes: one that was removed and made anew is another one.
     beside: Vec<(PathBuf, u64)>,
     mount: ForeignMount,
@@ -37,30 +39,32 @@ impl Canaries {
             command.process_group(0).current_dir("/").spawn().expect("sleep can be executed")
         };
         let (unrelated, above) = (sleep(), sleep());
-        let mut folders = Vec::new();
+        let (mut folders, mut seats, mut beside) = (Vec::new(), Vec::new(), Vec::new());
         for hierarchy in hierarchies() {
             let folder = hierarchy.join(namespace);
             // A hierarchy may not let us in (a cpuset without cpus): it is enough to be in the others.
             if fs::create_dir(&folder).is_ok() {
-                let procs = folder.join("cgroup.procs");
+                let foreign = folder.join("foreign");
+                fs::create_dir(&foreign).unwrap();
+                let controllers = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+                let seat = if controllers.trim().is_empty() { &folder } else { &foreign };
+                let procs = seat.join("cgroup.procs");
                 let joined =
                     File::options().write(true).open(procs).and_then(|mut f| write!(f, "{}", above.id()));
                 if joined.is_ok() {
+                    seats.push(seat.clone());
+                    let inode = fs::metadata(&foreign).unwrap().ino();
+                    beside.push((foreign, inode));
                     folders.push(folder);
                 } else {
+                    fs::remove_dir(&foreign).ok();
                     fs::remove_dir(&folder).ok();
                 }
             }
         }
         assert!(!folders.is_empty(), "the canary found no cgroup to sit in");
-        let beside = folders.iter().map(|folder| {
-            let beside = folder.join("foreign");
-            fs::create_dir(&beside).unwrap();
-            let inode = fs::metadata(&beside).unwrap().ino();
-            (beside, inode)
-        });
-        let (beside, mount) = (beside.collect(), ForeignMount::new());
-        Self { unrelated, above, folders, beside, mount, networks: Vec::new() }
+        let mount = ForeignMount::new();
+        Self { unrelated, above, folders, seats, beside, mount, networks: Vec::new() }
     }
 
     /// From now on, what a stranger has in a pod's network is a canary, too.
@@ -93,7 +97,7 @@ impl Canaries {
                 return Err(format!("the {name} canary was touched: its state is {state:?}"));
             }
         }
-        for folder in &self.folders {
+        for folder in &self.seats {
             let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
             if !procs.lines().any(|pid| pid == self.above.id().to_string()) {
                 return Err(format!("the canary was moved out of {}", folder.display()));

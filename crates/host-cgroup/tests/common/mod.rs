@@ -17,11 +17,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use host_cgroup::{CgroupsPath, DirId, Error, Files, Hierarchies, Kernel, LeafPlan, Limits, Notes};
+use host_cgroup::{CgroupsPath, DirId, Error, Files, Hierarchies, Kernel, LeafPlan, Limits, Notes, Version};
 use rustix::io::Errno;
 
 pub fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(5)
+    Instant::now() + Duration::from_secs(20)
 }
 
 /// A directory name of its own in every hierarchy, below which everything is removed at the end, also by a panic.
@@ -46,6 +46,11 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let notes = Notes::new(folder.path().join("notes"));
         Some(Self { name, hierarchies, notes, folder })
+    }
+
+    /// Whether there are hierarchies of v1; else all controllers are in the v2 tree.
+    pub fn has_v1(&self) -> bool {
+        self.hierarchies.iter().any(|h| h.version == Version::V1)
     }
 
     pub fn path(&self, below: &str) -> CgroupsPath {
@@ -153,7 +158,7 @@ impl Drop for Proc {
     }
 }
 
-/// Waits until it is true; fails after 5 s.
+/// Waits until it is true; fails after 20 s.
 pub fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     let until = soon();
     while !is() {

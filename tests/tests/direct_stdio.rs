@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
-use urunc_tests::direct::{Bench, Bundle, Reader, Shim, Spec, eventually};
+use urunc_tests::direct::{Bench, Bundle, Reader, Shim, Spec, assert_same, eventually, lines};
 
 fn make_fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
@@ -28,34 +28,6 @@ fn run(bench: &Bench, bundle: &Bundle) -> Shim {
     shim.client.create(bundle).unwrap();
     shim.client.start(&bundle.id).unwrap();
     shim
-}
-
-/// What the tiny guest's `out=N` writes.
-fn lines(bytes: usize) -> String {
-    let line = |i: usize| {
-        let letters = (0..54).map(|k| char::from(b'a' + u8::try_from((i + k) % 26).unwrap()));
-        format!("{i:08x} {}\n", letters.collect::<String>())
-    };
-    let mut text: String = (0..bytes.div_ceil(64)).map(line).collect();
-    text.truncate(bytes);
-    text
-}
-
-/// Says where they differ: they are long.
-#[track_caller]
-fn assert_same(got: &str, expected: &str) {
-    let at =
-        got.bytes().zip(expected.bytes()).position(|(a, b)| a != b).unwrap_or(got.len().min(expected.len()));
-    let part =
-        |text: &str| text.get(at.saturating_sub(40)..(at + 40).min(text.len())).unwrap_or("").to_owned();
-    assert!(
-        got == expected,
-        "{} bytes came, {} were expected; at {at} {:?} instead of {:?}",
-        got.len(),
-        expected.len(),
-        part(got),
-        part(expected)
-    );
 }
 
 #[test]

@@ -72,6 +72,8 @@ pub fn build(root: &Path, view: &View, host: &Host) -> Result<(), Failure> {
     for name in ["dev", "etc", "guest", "image", "run", "tmp"] {
         folder(&root.join(name))?;
     }
+    // Before the host's folders: one of them may be below it.
+    tmpfs(&root.join("run"), RUN_SIZE, 0o700)?;
     for (name, target) in &host.links {
         let place = root.join(name);
         symlink(target, &place).map_err(|e| io(&place, &e))?;
@@ -86,7 +88,6 @@ pub fn build(root: &Path, view: &View, host: &Host) -> Result<(), Failure> {
         File::create(&target).map_err(|e| io(&target, &e))?;
         bind_readonly(source, &target)?;
     }
-    tmpfs(&root.join("run"), RUN_SIZE, 0o700)?;
     for (name, minor) in [("null", 3), ("urandom", 9)] {
         device(&root.join("dev").join(name), 1, minor)?;
     }

@@ -12,12 +12,12 @@ use std::{
 use containerd_shim_protos::api::DeleteResponse;
 use protobuf::Message;
 
-use super::process::Proc;
+use super::{PATIENCE, process::Proc};
 
 /// More than any action may take.
-const LONGEST: Duration = Duration::from_secs(20);
+const LONGEST: Duration = Duration::from_secs(20 * PATIENCE);
 /// How long after its end an action's pipes may stay open: a daemon that inherited them would hold containerd.
-const PIPES: Duration = Duration::from_secs(2);
+const PIPES: Duration = Duration::from_secs(2 * PATIENCE);
 
 /// An action that runs.
 #[derive(Debug)]

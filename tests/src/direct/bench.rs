@@ -18,14 +18,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    Bundle, Canaries, Client, Events, Exited, Faults, PodNetwork, Proc, Ran, Spec, env, fifo::Log,
+    Bundle, Canaries, Client, Events, Exited, Faults, PATIENCE, PodNetwork, Proc, Ran, Spec, env, fifo::Log,
     process::adopt_orphans, record, record::digest, shim, shim_with_faults,
 };
 
 /// Where sockets are unless containerd says otherwise.
 const SOCKETS: &str = "/run/containerd/s";
 /// How long what is ending may take to be gone.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(5 * PATIENCE);
 
 /// A containerd of the test's own.
 pub struct Bench {

@@ -17,12 +17,12 @@ use containerd_shim_protos::{
 };
 use protobuf::Message;
 
-use super::{bundle::Bundle, runtime};
+use super::{PATIENCE, bundle::Bundle, runtime};
 
 /// The service that a shim of version 2 serves.
 pub const TASK: &str = "containerd.task.v2.Task";
 /// What containerd's client gives most calls.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30 * PATIENCE);
 
 /// A call that did not succeed.
 #[derive(Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl<T> Pending<T> {
     /// Waits for the answer.
     #[track_caller]
     pub fn wait(self) -> Result<T, Failure> {
-        self.0.recv_timeout(Duration::from_secs(60)).expect("an answer within 60 s")
+        self.0.recv_timeout(2 * DEADLINE).expect("an answer in time")
     }
 
     /// The answer, if it comes within this time.
@@ -139,7 +139,7 @@ impl Client {
     pub fn state(&self, id: &str) -> Result<StateResponse, Failure> {
         let began = Instant::now();
         let state = self.send("State", &StateRequest { id: id.to_owned(), ..StateRequest::default() }).wait();
-        assert!(began.elapsed() < Duration::from_secs(2), "State took {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(2 * PATIENCE), "State took {:?}", began.elapsed());
         state
     }
 

@@ -1,7 +1,7 @@
 //! A sample of a container's usage as containerd's clients read it: the message is that of the host's cgroup version.
 //!
 //! What was not counted is left out, so that nobody takes it for a zero; a limit that is not there is what containerd's
-//! own shim says then.
+//! own shim says then. The lists of block devices are there and empty: nerdctl dies of a message without them.
 
 use containerd_shim_protos::{cgroups::metrics as v1, cgroups_v2::metrics as v2};
 use protobuf::{Message, MessageField, well_known_types::any::Any};
@@ -35,6 +35,7 @@ fn legacy(stats: &Stats) -> v1::Metrics {
             ..v1::PidsStat::default()
         }),
         memory_oom_control: field(stats.memory.as_ref(), |_| oom),
+        blkio: MessageField::some(v1::BlkIOStat::default()),
         ..v1::Metrics::default()
     }
 }
@@ -138,6 +139,7 @@ fn unified(stats: &Stats) -> v2::Metrics {
                 ..v2::MemoryEvents::default()
             }
         }),
+        io: MessageField::some(v2::IOStat::default()),
         ..v2::Metrics::default()
     }
 }
@@ -212,6 +214,7 @@ mod tests {
         assert_eq!((metrics.memory.usage.usage, metrics.memory.usage.limit), (7, V1_UNLIMITED));
         assert_eq!((metrics.memory.total_rss, metrics.memory_oom_control.oom_kill), (5, 2));
         assert!(metrics.pids.is_none() && metrics.memory.swap.is_none());
+        assert!(metrics.blkio.is_some());
     }
 
     #[test]
@@ -222,5 +225,6 @@ mod tests {
         assert_eq!(metrics.cpu.usage_usec, 5);
         assert_eq!((metrics.memory.usage, metrics.memory.usage_limit, metrics.memory.anon), (7, u64::MAX, 6));
         assert_eq!(metrics.memory_events.oom_kill, 2);
+        assert!(metrics.io.is_some());
     }
 }

@@ -65,6 +65,8 @@ pub struct Live {
     pub pid: u32,
     /// The launcher, which becomes the monitor.
     pub process: Option<Arc<Process>>,
+    /// The logger that takes its output, if there is one.
+    pub logger: Option<Arc<Process>>,
     /// What it says.
     pub words: Option<Arc<LastWords>>,
     /// How it ended.
@@ -133,6 +135,7 @@ impl Container {
                 cancelled: false,
                 pid: 0,
                 process: None,
+                logger: None,
                 words: None,
                 exit: None,
                 exit_told: false,
@@ -174,6 +177,11 @@ impl Container {
     /// The process, once Create is committed.
     pub fn process(&self) -> Option<Arc<Process>> {
         self.live().process.clone()
+    }
+
+    /// The logger that takes its output, if there is one, once Create is committed.
+    pub fn logger(&self) -> Option<Arc<Process>> {
+        self.live().logger.clone()
     }
 
     /// The transaction that makes it, once it has begun.

@@ -44,6 +44,7 @@ pub fn record(dir: &RunDir, txid: &str) -> Result<Record, Error> {
         journal: journal.unwrap_or_default(),
         cgroup: Some(leaf(dir, txid)?),
         process: None,
+        logger: None,
         network: network(dir, txid),
         stdio: StdioPaths::default(),
         exit: None,

@@ -173,6 +173,14 @@ pub enum Error {
         /// The last line of what it said.
         words: String,
     },
+    /// A logger did not get ready.
+    #[error("stdout: the logger {} did not get ready within {seconds:.1} s", path.display())]
+    LoggerLate {
+        /// Its program.
+        path: PathBuf,
+        /// How long it was waited for.
+        seconds: f32,
+    },
     /// A process did not die.
     #[error("process {pid} does not die")]
     StillAlive {
@@ -292,7 +300,7 @@ impl Error {
             | Self::ForeignRecord { .. } => Kind::FailedPrecondition,
             Self::Unsupported { .. } => Kind::Unimplemented,
             Self::Cancelled { .. } => Kind::Aborted,
-            Self::Deadline { .. } => Kind::DeadlineExceeded,
+            Self::Deadline { .. } | Self::LoggerLate { .. } => Kind::DeadlineExceeded,
             Self::Locked { .. } | Self::ImageUnreadable { .. } => Kind::Unavailable,
             Self::CreateFailed { cause, .. } => cause.kind(),
             Self::Plan(vmm_api::PlanError::NoKvm) => Kind::FailedPrecondition,

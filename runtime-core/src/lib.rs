@@ -40,7 +40,7 @@ pub mod recover;
 pub mod request;
 mod runtime;
 mod share;
-mod stdio;
+pub mod stdio;
 mod steps;
 pub mod sweep;
 mod verbs;

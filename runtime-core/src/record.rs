@@ -169,6 +169,9 @@ pub struct Record {
     pub cgroup: Option<LeafPlan>,
     /// The launcher, which becomes the monitor.
     pub process: Option<ProcessId>,
+    /// The logger that takes its output, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logger: Option<ProcessId>,
     /// What it has in the pod's network namespace, from the intent on.
     #[serde(default)]
     pub network: Option<NetworkRecord>,

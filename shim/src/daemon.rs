@@ -22,6 +22,7 @@ use runtime_core::{
     layout::Layout,
     owner::Owner,
     pod::Pod,
+    stdio,
     sweep::{sweep, tidy},
 };
 use rustix::process::{chdir, setsid, umask};
@@ -68,6 +69,7 @@ pub struct Daemon {
 /// Runs the action.
 pub fn run(flags: &Flags) -> Result<(), Error> {
     runtime_core::launcher::close_inherited(&[]);
+    stdio::reserve_numbers()?;
     memory::frugal();
     setsid().map_err(Error::system("make a session"))?;
     umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -289,6 +291,19 @@ impl Daemon {
                         return;
                     }
                     ready.clear_ready();
+                }
+            });
+        }
+        if let Some(logger) = container.logger() {
+            let container = container.clone();
+            tokio::spawn(async move {
+                let Ok(pidfd) = watch(&*logger) else { return };
+                if pidfd.readable().await.is_err() {
+                    return;
+                }
+                let ended = runtime_core::launcher::reap(&logger);
+                if container.process().is_some_and(|monitor| !monitor.is_dead().unwrap_or(true)) {
+                    tracing::warn!(id = container.id, ?ended, "the logger ended before its container");
                 }
             });
         }

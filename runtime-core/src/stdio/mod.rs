@@ -1,14 +1,16 @@
 //! The container's stdio, opened once in Create.
 //!
 //! The guest's serial console is the monitor's stdin and stdout, and those are the client's FIFOs or its file
-//! themselves: no byte passes through the daemon, and what was written before the end is in the pipe. The daemon
+//! themselves, or a pipe to its logger: no byte passes through the daemon, and what was written before the end is in the pipe. The daemon
 //! *holds* ends of FIFOs so that a restart of containerd neither breaks a pipe nor loses what is in it: the read end of
 //! stdout and stderr, the write end of stdin. The client sees its EOF when the last write end is gone: the monitor's
 //! with its death, ours of stderr with [`Stdio::ended`].
 
 mod fifo;
 mod file;
+mod logger;
 mod target;
+mod uri;
 
 use std::os::fd::OwnedFd;
 
@@ -17,6 +19,7 @@ use rustix::fs::OFlags;
 use crate::{Error, record::StdioPaths};
 
 use fifo::open_end;
+pub use logger::reserve_numbers;
 pub use target::{Target, Targets};
 
 /// What is open for a container.
@@ -26,6 +29,8 @@ pub struct Stdio {
     pub stdin: Option<OwnedFd>,
     /// See `stdin`.
     pub stdout: Option<OwnedFd>,
+    /// For the logger, where there is one, until it is spawned.
+    pub logger: Option<logger::Streams>,
     held_stdin: Option<OwnedFd>,
     /// Of stderr, to which no monitor writes: it ends with the guest all the same.
     stderr: Option<OwnedFd>,
@@ -41,6 +46,15 @@ impl Stdio {
             stdio.stdin = Some(open_end(path, OFlags::RDONLY, "stdin")?);
             stdio.held_stdin = Some(open_end(path, OFlags::WRONLY, "stdin")?);
         }
+        if let Target::Logger(logger) = targets.stdout {
+            let (streams, stdout, stderr) = logger::pipes(logger)?;
+            (stdio.logger, stdio.stdout) = (Some(streams), Some(stdout));
+            stdio.stderr = match targets.stderr {
+                Target::Nothing | Target::Logger(_) => Some(stderr),
+                other => stdio.write_end(&other, "stderr")?,
+            };
+            return Ok(stdio);
+        }
         stdio.stdout = stdio.write_end(&targets.stdout, "stdout")?;
         stdio.stderr = stdio.write_end(&targets.stderr, "stderr")?;
         Ok(stdio)
@@ -48,7 +62,8 @@ impl Stdio {
 
     fn write_end(&mut self, target: &Target, field: &'static str) -> Result<Option<OwnedFd>, Error> {
         match target {
-            Target::Nothing => Ok(None),
+            // A logger has its pipes already.
+            Target::Nothing | Target::Logger(_) => Ok(None),
             Target::Fifo(path) => {
                 // The read end first: without a reader a write end cannot be opened without waiting.
                 self.read_ends.push(open_end(path, OFlags::RDONLY, field)?);

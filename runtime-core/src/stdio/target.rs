@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::{logger::Logger, uri};
 use crate::{Error, contract::invalid, record::StdioPaths};
 
 /// Where a stream goes.
@@ -13,6 +14,8 @@ pub enum Target {
     Fifo(PathBuf),
     /// A file that it is appended to.
     File(PathBuf),
+    /// A program that is executed for it.
+    Logger(Logger),
 }
 
 /// Where the three streams go.
@@ -33,13 +36,21 @@ impl Targets {
         if !matches!(stdin, Target::Nothing | Target::Fifo(_)) {
             return Err(invalid("stdin", &paths.stdin, "is nothing to read from", "give the path of a FIFO"));
         }
-        Ok(Self { stdin, stdout: target(&paths.stdout, "stdout")?, stderr: target(&paths.stderr, "stderr")? })
+        let targets = Self {
+            stdin,
+            stdout: target(&paths.stdout, "stdout")?,
+            stderr: target(&paths.stderr, "stderr")?,
+        };
+        if matches!(targets.stderr, Target::Logger(_)) && targets.stderr != targets.stdout {
+            let problem = "is another logger than that of stdout";
+            return Err(invalid("stderr", &paths.stderr, problem, "give the same for both"));
+        }
+        Ok(targets)
     }
 }
 
 fn target(value: &str, field: &'static str) -> Result<Target, Error> {
-    let (scheme, path) = value.split_once("://").unwrap_or(("fifo", value));
-    if path.is_empty() && scheme == "fifo" {
+    if value.is_empty() {
         return Ok(Target::Nothing);
     }
     let absolute = |path: &str| {
@@ -48,12 +59,19 @@ fn target(value: &str, field: &'static str) -> Result<Target, Error> {
         }
         Err(invalid(field, value, "has no absolute path", "give one that begins with a slash"))
     };
+    let Some((scheme, rest)) = value.split_once("://") else { return absolute(value).map(Target::Fifo) };
+    let decoded = uri::parse(rest);
+    let (path, query) =
+        decoded.ok_or_else(|| invalid(field, value, "is not a valid URI", "encode it as one"))?;
+    let path = absolute(&path)?;
     match scheme {
-        "fifo" => Ok(Target::Fifo(absolute(path)?)),
-        "file" => Ok(Target::File(absolute(path)?)),
+        "fifo" => Ok(Target::Fifo(path)),
+        "file" => Ok(Target::File(path)),
+        "binary" => Ok(Target::Logger(Logger::new(path, query, false))),
+        "binary-v2" => Ok(Target::Logger(Logger::new(path, query, true))),
         _ => Err(Error::Unsupported {
             feature: format!("{field}: {scheme}:// stdio"),
-            remedy: "use FIFOs or file://",
+            remedy: "use FIFOs, file:// or binary://",
         }),
     }
 }
@@ -72,10 +90,20 @@ mod tests {
         assert_eq!(targets.stdin, Target::Fifo("/in".into()));
         assert_eq!(targets.stdout, Target::File("/var/log/c1".into()));
         assert_eq!(targets.stderr, Target::Nothing);
+        let one = StdioPaths { stderr: "binary:///b?k=v".to_owned(), ..paths("", "binary:///b?k=v") };
+        let targets = Targets::of(&one).unwrap();
+        assert!(matches!(&targets.stderr, Target::Logger(logger) if logger.args == ["k", "v"]));
+        let two = StdioPaths { stderr: "binary:///b?k=w".to_owned(), ..one };
+        assert!(Targets::of(&two).unwrap_err().to_string().contains("stderr"));
         assert_eq!(Targets::of(&paths("", "fifo:///out")).unwrap().stdout, Target::Fifo("/out".into()));
-        for (stdin, stdout) in
-            [("", "file://log"), ("", "out"), ("", "file://"), ("file:///in", ""), ("", "npipe://x")]
-        {
+        for (stdin, stdout) in [
+            ("", "file://log"),
+            ("", "out"),
+            ("", "file://"),
+            ("file:///in", ""),
+            ("", "npipe:///x"),
+            ("", "file:///%"),
+        ] {
             let e = Targets::of(&paths(stdin, stdout)).unwrap_err().to_string();
             assert!(e.contains(if stdin.is_empty() { "stdout" } else { "stdin" }), "{e}");
         }

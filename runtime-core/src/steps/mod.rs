@@ -7,6 +7,7 @@ mod cgroup;
 mod gate;
 mod hooks;
 mod launcher;
+mod logger;
 mod network;
 
 use std::{
@@ -236,9 +237,9 @@ pub fn in_time(id: &str, deadline: Instant) -> Result<(), Error> {
     }
 }
 
-/// The steps of Create, in order.
-pub fn create_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 2] {
-    [&cgroup::Cgroup, &launcher::LauncherStep]
+/// The steps of Create, in order. The first one is only for a container that has a logger.
+pub fn create_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 3] {
+    [&logger::LoggerStep, &cgroup::Cgroup, &launcher::LauncherStep]
 }
 
 /// The step of the hooks, where there are any: behind those of Create.

@@ -1,4 +1,4 @@
-//! Create: request -> run directory -> cgroup -> launcher -> hooks -> plan -> network -> commit Created -> event.
+//! Create: request -> run directory -> (logger) -> cgroup -> launcher -> hooks -> plan -> network -> commit Created -> event.
 //!
 //! Of a pod's sandbox the same: its launcher has no image, and its plan nothing to decide.
 //!
@@ -110,6 +110,7 @@ impl Runtime {
             "create"
         );
 
+        container.live().stdio = stdio;
         let made = self.make(container, &request, config, &mut record, &dir, lock);
         match made {
             Ok((launcher, plan)) => {
@@ -126,7 +127,6 @@ impl Runtime {
                     live.is_sandbox = request.role == Role::Sandbox;
                     live.oom_score_adj = request.oom_score_adj;
                     live.grace = config.grace;
-                    live.stdio = stdio;
                     live.cgroup.clone_from(&record.cgroup);
                 }
                 work.gate = Some(launcher.gate);
@@ -143,6 +143,8 @@ impl Runtime {
                 Ok(())
             }
             Err(cause) => {
+                // A logger ends when nobody can write to it any more.
+                container.live().stdio = Stdio::default();
                 let rollback = self.roll_back(container, &mut record, &dir);
                 match rollback {
                     Ok(report) => {
@@ -194,7 +196,9 @@ impl Runtime {
             launcher: None,
         };
         let mut cx = Cx::new(record, dir, Held::Once(lock), &self.notes, Work::Create(Box::new(work)));
-        saga::run(CREATE, &create_steps(), &mut cx)?;
+        let steps = create_steps();
+        let first = usize::from(container.live().stdio.logger.is_none());
+        saga::run(CREATE, &steps[first..], &mut cx)?;
         let launcher = match cx.work {
             Work::Create(mut work) => work.launcher.take(),
             _ => None,
@@ -310,6 +314,7 @@ impl Runtime {
             journal: Journal::default(),
             cgroup: None,
             process: None,
+            logger: None,
             network: None,
             stdio: request.stdio.clone(),
             exit: None,

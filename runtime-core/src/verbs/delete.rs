@@ -122,6 +122,8 @@ impl Runtime {
         }
         container.enter("delete", Event::Unwind)?;
         work.gate = None;
+        // A logger ends when nobody can write to it any more.
+        container.live().stdio.ended();
         record.state = State::Unwinding;
         let mut cx = Cx::unwinding(&mut record, &dir, Held::No, &self.notes);
         // A stopped container's record says all that whoever goes on after a crash has to know.

@@ -68,6 +68,8 @@ pub fn check_record(text: &[u8]) -> Result<Value, String> {
     };
     let early = known(&[("create", "ingress"), ("create", "redirect")], 2);
     let late = known(&[("start", "ingress"), ("start", "redirect")], 2);
+    // The logger, where there is one, before all.
+    let steps = steps.strip_prefix(&[("create", "logger")]).map_or(steps.clone(), <[_]>::to_vec);
     // Hooks, where there are any, behind the launcher.
     let hooks = [("create", "hooks")];
     let steps: Vec<_> = match steps.get(2) == hooks.first() {

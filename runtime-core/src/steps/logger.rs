@@ -1,0 +1,89 @@
+//! The logger of a container whose output goes to `binary://`: the first step, the last to be undone, for it has to
+//! read to the end what all others still write.
+//!
+//! Undo gives it a moment to end by itself, which it does when it has read everything, and kills it then.
+
+use std::time::{Duration, Instant};
+
+use proc_id::Process;
+use rustix::process::Signal;
+use saga::{Context, Failed, Presence, Step, Undone};
+
+use super::{Cx, Work};
+use crate::{Error, launcher::reap, record::Record};
+
+/// How long it may take to get ready.
+const READY_WAIT: Duration = Duration::from_secs(10);
+/// How long it may take to read to the end.
+const END_WAIT: Duration = Duration::from_secs(3);
+/// What the rest of an undo must be left of its time.
+const REST: Duration = Duration::from_millis(500);
+
+pub struct LoggerStep;
+
+impl Step<Cx<'_>> for LoggerStep {
+    fn name(&self) -> &'static str {
+        "logger"
+    }
+
+    fn forward(&self, cx: &mut Cx<'_>) -> Result<(), Failed<Error>> {
+        let Work::Create(work) = &cx.work else { return Ok(()) };
+        let (container, deadline) = (work.container, work.deadline);
+        let Some(streams) = container.live().stdio.logger.take() else { return Ok(()) };
+        let spawned = streams.spawn(&cx.record.namespace, &cx.record.id).map_err(Failed::NothingDone)?;
+        cx.record.logger = Some(spawned.process.id().clone());
+        let left = deadline.saturating_duration_since(Instant::now());
+        let wait = left.min(fault::deadline("deadline.logger", READY_WAIT));
+        let ready = cx.persist().and_then(|()| {
+            fault::point("logger.spawned")?;
+            spawned.wait(wait, &|| cx.check())
+        });
+        if let Err(e) = ready {
+            // It has not read anything yet.
+            spawned.process.signal(Signal::KILL).ok();
+            return Err(Failed::MaybePartial(e));
+        }
+        container.live().logger = Some(spawned.process.into());
+        Ok(())
+    }
+
+    fn undo(&self, cx: &mut Cx<'_>, deadline: Instant) -> Result<Undone, Error> {
+        let Some(process) = find(cx.record)? else { return Ok(Undone::WasAbsent) };
+        let patience = Instant::now() + fault::deadline("deadline.logger.end", END_WAIT);
+        let patience = patience.min(deadline.checked_sub(REST).unwrap_or(deadline));
+        if !process.wait(Some(left(patience)))? {
+            tracing::warn!(
+                id = cx.record.id,
+                pid = process.pid(),
+                "the logger did not end by itself: it is killed"
+            );
+            process.signal(Signal::KILL)?;
+            if !process.wait(Some(left(deadline)))? {
+                return Err(Error::StillAlive { pid: process.pid() });
+            }
+        }
+        reap(&process);
+        Ok(Undone::Removed)
+    }
+
+    fn probe(&self, cx: &mut Cx<'_>) -> Result<Presence, Error> {
+        let dead = find(cx.record)?.map_or(Ok(true), |process| process.is_dead())?;
+        Ok(if dead { Presence::Absent } else { Presence::Present })
+    }
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+}
+
+/// The process, unless it is gone, or the record names one that cannot be ours.
+fn find(record: &Record) -> Result<Option<Process>, Error> {
+    match record.logger.as_ref().map(proc_id::ProcessId::open).transpose() {
+        Ok(process) => Ok(process.flatten()),
+        Err(e @ proc_id::Error::NotAProcess { .. }) => {
+            tracing::error!(id = record.id, error = %e, "the record names a logger that cannot be ours");
+            Ok(None)
+        }
+        Err(e) => Err(e.into()),
+    }
+}

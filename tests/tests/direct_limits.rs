@@ -233,6 +233,9 @@ fn where_the_parent_has_no_room_the_overhead_comes_off_the_limit() {
         .join(&bench.namespace);
     let file =
         if folder.starts_with("/sys/fs/cgroup/memory") { "memory.limit_in_bytes" } else { "memory.max" };
+    if file == "memory.max" {
+        fs::write(folder.join("cgroup.subtree_control"), "+memory").unwrap();
+    }
     let tight = folder.join("tight");
     fs::create_dir(&tight).unwrap();
     let room = 64 * MIB + overhead() + 30 * MIB;

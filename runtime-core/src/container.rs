@@ -22,7 +22,7 @@ use crate::{
     lifecycle::{Event, State},
     network::InterfaceId,
     record::{BundleId, Exit, Record, RunDir, StdioPaths},
-    stdio::Stdio,
+    stdio::{Stdio, Terminal},
 };
 
 /// A container.
@@ -38,6 +38,7 @@ pub struct Container {
     live: Mutex<Live>,
     settled: Condvar,
     exit: watch::Sender<Option<Exit>>,
+    terminal_ended: watch::Sender<bool>,
 }
 
 /// What a mutating verb works on; there from the moment the run directory is.
@@ -155,6 +156,7 @@ impl Container {
             }),
             settled: Condvar::new(),
             exit: watch::Sender::new(None),
+            terminal_ended: watch::Sender::new(true),
         }
     }
 
@@ -208,6 +210,28 @@ impl Container {
     /// No more input will come. As often as wanted, and in any state: input may end before the guest runs.
     pub fn close_stdin(&self) {
         self.live().stdio.close_stdin();
+    }
+
+    /// The terminal, for whoever copies from now on what comes and goes there.
+    pub fn terminal(&self) -> Option<Terminal> {
+        let terminal = self.live().stdio.terminal.take();
+        self.terminal_ended.send_replace(terminal.is_none());
+        terminal
+    }
+
+    /// All that will be copied has been.
+    pub fn terminal_ended(&self) {
+        self.terminal_ended.send_replace(true);
+    }
+
+    /// Becomes `true` when nothing is to be copied any more.
+    pub fn terminal_end(&self) -> watch::Receiver<bool> {
+        self.terminal_ended.subscribe()
+    }
+
+    /// Sets the size of its terminal, in characters. Without one, or when it is gone, nothing.
+    pub fn resize(&self, width: u16, height: u16) -> Result<(), Error> {
+        self.live().stdio.resize(width, height)
     }
 
     /// The monitor's control channel, once its guest runs.

@@ -162,12 +162,6 @@ impl Request {
         rootfs: Vec<RootfsMount>,
         stdio: StdioPaths,
     ) -> Result<Self, Error> {
-        if stdio.terminal {
-            return Err(Error::Unsupported {
-                feature: "process.terminal".to_owned(),
-                remedy: "run without a terminal (no -t)",
-            });
-        }
         crate::stdio::check(&stdio)?;
         let hooks = Hooks::of(spec)?;
         let none = HashMap::new();
@@ -378,7 +372,7 @@ mod tests {
             .unwrap_err();
         assert!(e.to_string().contains("user namespace"), "{e}");
         let spec: Spec = serde_json::from_value(json!({"ociVersion": "1.0.2"})).unwrap();
-        let stdio = StdioPaths { terminal: true, ..StdioPaths::default() };
+        let stdio = StdioPaths { terminal: true, stdout: "file:///log".to_owned(), ..StdioPaths::default() };
         let e = Request::new("c1", Path::new("/b"), &spec, vec![], stdio).unwrap_err();
         assert!(e.to_string().contains("terminal"), "{e}");
     }

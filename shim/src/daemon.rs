@@ -38,7 +38,7 @@ use ttrpc::asynchronous::{Server, transport::Listener};
 
 use crate::{
     chores::Chores, error::Error, events::Publisher, flags::Flags, handover, leave::Leaving, logging, memory,
-    peer::SameUser, private, service, spawner::MainThread,
+    peer::SameUser, private, service, spawner::MainThread, terminal,
 };
 
 /// How long a ping keeps a daemon from leaving: `start` has promised its address to a Create that follows.
@@ -294,6 +294,7 @@ impl Daemon {
                 }
             });
         }
+        terminal::serve(container);
         if let Some(logger) = container.logger() {
             let container = container.clone();
             tokio::spawn(async move {
@@ -405,9 +406,13 @@ impl Daemon {
 
 /// A copy of `what`, for waiting until it is readable.
 fn watch(what: &impl AsFd) -> std::io::Result<AsyncFd<OwnedFd>> {
-    let copy = what.as_fd().try_clone_to_owned()?;
+    registered(what.as_fd().try_clone_to_owned()?)
+}
+
+/// For waiting until it is readable or writable.
+pub fn registered(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is one descriptor for all of its life, and gives the same number each time it is asked.
-    Ok(unsafe { AsyncFd::register(copy) }?)
+    Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
 fn report(swept: &runtime_core::sweep::Swept) {

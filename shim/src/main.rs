@@ -26,6 +26,7 @@ mod rpc_error;
 mod service;
 mod spawner;
 mod start;
+mod terminal;
 
 use std::{io::Write, process::ExitCode};
 

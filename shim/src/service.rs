@@ -237,7 +237,11 @@ impl Task for TaskService {
         if !req.exec_id.is_empty() {
             return Err(not_found("exec", &req.exec_id));
         }
+        let container = self.daemon.runtime.get(&req.id).ok();
         let (pid, exit) = self.run(move |runtime| runtime.delete(&req.id)).await?;
+        if let Some(container) = container {
+            container.terminal_end().wait_for(|ended| *ended).await.ok();
+        }
         Ok(DeleteResponse {
             pid,
             exit_status: exit.status,
@@ -297,8 +301,11 @@ impl Task for TaskService {
     }
 
     async fn resize_pty(&self, _: &TtrpcContext, req: ResizePtyRequest) -> Result<Empty> {
-        // A guest's console is a serial line, which has no size.
+        // A guest does not hear of it, for a serial line has no size; but its terminal has one.
         self.snapshot(&req.id, &req.exec_id)?;
+        let container = self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?;
+        let side = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+        container.resize(side(req.width), side(req.height)).map_err(|e| status(&e))?;
         Ok(Empty::new())
     }
 

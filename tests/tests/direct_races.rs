@@ -24,6 +24,7 @@ const BUDGET: Duration = Duration::from_secs(4);
 fn refused(bench: &Bench, id: &str) -> Bundle {
     let mut bundle = bench.bundle(id, &Spec::tiny("hang").in_pod("pod")).without_stdio();
     bundle.terminal = true;
+    bundle.stdout = "file:///var/log/c1".to_owned();
     bundle
 }
 

@@ -42,7 +42,8 @@ fn a_bundle_that_asks_for_what_is_not_built() {
 
     let mut bundle = bench.bundle("c1", &tiny()).without_stdio();
     bundle.terminal = true;
-    unimplemented(bundle, &["terminal"]);
+    bundle.stdout = "file:///var/log/c1".to_owned();
+    unimplemented(bundle, &["terminal", "file://"]);
     let mut bundle = bench.bundle("c1", &tiny()).without_stdio();
     bundle.stdout = "npipe:////./pipe/c1".to_owned();
     unimplemented(bundle, &["stdout", "npipe", "FIFO"]);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
-use urunc_tests::direct::{Bench, Bundle, Reader, Shim, Spec, assert_same, eventually, lines};
+use urunc_tests::direct::{Bench, Bundle, Reader, Shim, Spec, assert_same, eventually, lines, much};
 
 fn make_fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
@@ -234,6 +234,27 @@ fn log_lines_are_logfmt_with_the_container_and_its_transaction() {
     }
     let create = log.lines().find(|l| l.contains("msg=create ")).unwrap();
     assert!(create.contains("id=c1") && create.contains(&format!("txid={txid}")), "{create}");
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
+#[test]
+fn much_goes_both_ways() {
+    let Some(bench) = Bench::released() else { return };
+    let mut bundle = bench.bundle("c1", &Spec::tiny("echo exit=3"));
+    let stdin = bundle.path.join("stdin");
+    make_fifo(&stdin);
+    bundle.stdin = stdin.to_string_lossy().into_owned();
+    let shim = run(&bench, &bundle);
+    bundle.output.as_ref().unwrap().wait_for("tiny: echo");
+    let input = open(&stdin, OFlags::WRONLY).unwrap();
+    rustix::fs::fcntl_setfl(&input, OFlags::empty()).unwrap();
+    let text = format!("{}quit\n", lines(much()));
+    let writer = std::thread::spawn(move || (&input).write_all(text.as_bytes()));
+    assert_eq!(shim.client.wait("c1"), Ok(3));
+    writer.join().unwrap().unwrap();
+    let expected = format!("{}tiny: echo\n{}", Spec::greeting("echo exit=3"), lines(much()));
+    assert_same(&bundle.output(), &expected);
     bench.end(&shim, bundle);
     bench.finish();
 }

@@ -10,17 +10,22 @@ mod fifo;
 mod file;
 mod logger;
 mod target;
+mod terminal;
 mod uri;
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::OFlags;
+use rustix::{
+    fs::OFlags,
+    termios::{Winsize, tcsetwinsize},
+};
 
 use crate::{Error, record::StdioPaths};
 
 use fifo::open_end;
 pub use logger::reserve_numbers;
 pub use target::{Target, Targets};
+pub use terminal::Terminal;
 
 /// What is open for a container.
 #[derive(Debug, Default)]
@@ -31,6 +36,10 @@ pub struct Stdio {
     pub stdout: Option<OwnedFd>,
     /// For the logger, where there is one, until it is spawned.
     pub logger: Option<logger::Streams>,
+    /// What the daemon is to copy, until it begins.
+    pub terminal: Option<Terminal>,
+    /// The terminal's master, for its size.
+    master: Option<OwnedFd>,
     held_stdin: Option<OwnedFd>,
     /// Of stderr, to which no monitor writes: it ends with the guest all the same.
     stderr: Option<OwnedFd>,
@@ -40,7 +49,14 @@ pub struct Stdio {
 impl Stdio {
     /// Opens what is wanted. Opening never waits for the other side.
     pub fn open(paths: &StdioPaths) -> Result<Self, Error> {
-        let targets = Targets::of(paths)?;
+        let mut stdio = Self::open_targets(Targets::of(paths)?)?;
+        if paths.terminal {
+            stdio.put_terminal_between()?;
+        }
+        Ok(stdio)
+    }
+
+    fn open_targets(targets: Targets) -> Result<Self, Error> {
         let mut stdio = Self::default();
         if let Target::Fifo(path) = &targets.stdin {
             stdio.stdin = Some(open_end(path, OFlags::RDONLY, "stdin")?);
@@ -58,6 +74,31 @@ impl Stdio {
         stdio.stdout = stdio.write_end(&targets.stdout, "stdout")?;
         stdio.stderr = stdio.write_end(&targets.stderr, "stderr")?;
         Ok(stdio)
+    }
+
+    /// The monitor gets a terminal instead of what is open, which goes behind it.
+    fn put_terminal_between(&mut self) -> Result<(), Error> {
+        let failed = Error::system("set up a terminal");
+        let (master, slave) = terminal::pty()?;
+        let copies = (|| {
+            if let Some(output) = &self.stdout {
+                terminal::without_waiting(output)?;
+            }
+            Ok::<_, std::io::Error>((slave.try_clone()?, master.try_clone()?))
+        })();
+        let (copy, own) = copies.map_err(failed)?;
+        let input = self.stdin.replace(copy);
+        let output = self.stdout.replace(slave);
+        self.master = Some(own);
+        self.terminal = Some(Terminal { master, input, output });
+        Ok(())
+    }
+
+    /// Sets the terminal's size, if there is one; it keeps it.
+    pub fn resize(&self, width: u16, height: u16) -> Result<(), Error> {
+        let Some(master) = &self.master else { return Ok(()) };
+        let size = Winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(master, size).map_err(Error::system("set a terminal's size"))
     }
 
     fn write_end(&mut self, target: &Target, field: &'static str) -> Result<Option<OwnedFd>, Error> {
@@ -86,6 +127,7 @@ impl Stdio {
         self.stdout = None;
         self.held_stdin = None;
         self.stderr = None;
+        self.terminal = None;
     }
 }
 

@@ -41,6 +41,16 @@ impl Targets {
             stdout: target(&paths.stdout, "stdout")?,
             stderr: target(&paths.stderr, "stderr")?,
         };
+        if paths.terminal && matches!(targets.stdout, Target::File(_)) {
+            return Err(Error::Unsupported {
+                feature: "stdout: a terminal whose output goes to file://".to_owned(),
+                remedy: "run without a terminal (no -t)",
+            });
+        }
+        if paths.terminal {
+            // It has one stream.
+            return Ok(Self { stderr: Target::Nothing, ..targets });
+        }
         if matches!(targets.stderr, Target::Logger(_)) && targets.stderr != targets.stdout {
             let problem = "is another logger than that of stdout";
             return Err(invalid("stderr", &paths.stderr, problem, "give the same for both"));

@@ -1,0 +1,53 @@
+//! A terminal: a pty of ours, whose slave is the monitor's stdin and stdout.
+//!
+//! It is raw and translates nothing: the guest has a terminal of its own behind its serial line. What comes and goes
+//! at the master is copied by the daemon, whoever is attached; the slave's last close, with the monitor's death, is its
+//! end.
+
+use std::os::fd::OwnedFd;
+
+use rustix::{
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    io::Errno,
+    pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt},
+    termios::{OptionalActions, OutputModes, tcgetattr, tcsetattr},
+};
+
+use crate::Error;
+
+/// What is to be copied. None of its ends makes anybody wait.
+#[derive(Debug)]
+pub struct Terminal {
+    /// The pty's master.
+    pub master: OwnedFd,
+    /// Where input comes from; `None`: nowhere.
+    pub input: Option<OwnedFd>,
+    /// Where output goes; `None`: nowhere.
+    pub output: Option<OwnedFd>,
+}
+
+/// Makes a pty: its master and its slave.
+pub fn pty() -> Result<(OwnedFd, OwnedFd), Error> {
+    make().map_err(Error::system("make a terminal"))
+}
+
+fn make() -> Result<(OwnedFd, OwnedFd), Errno> {
+    // A daemon is the leader of a session: without NOCTTY it would become its terminal.
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags)?;
+    unlockpt(&master)?;
+    // Not by its name, which depends on what is mounted.
+    let slave = ioctl_tiocgptpeer(&master, flags)?;
+    let mut modes = tcgetattr(&slave)?;
+    modes.make_raw();
+    // QEMU turns output processing on again: then there must be nothing to do.
+    modes.output_modes = OutputModes::empty();
+    tcsetattr(&slave, OptionalActions::Now, &modes)?;
+    without_waiting(&master)?;
+    Ok((master, slave))
+}
+
+/// Makes reads and writes not wait.
+pub fn without_waiting(fd: &OwnedFd) -> Result<(), Errno> {
+    fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)
+}

@@ -15,6 +15,7 @@ pub mod output;
 pub mod restart;
 pub mod run;
 pub mod side_by_side;
+pub mod stdio;
 pub mod tasks;
 
 /// Makes a test of every function, in a module that is named after the version.
@@ -42,6 +43,9 @@ macro_rules! tests {
             run: the_same_id_is_used_again_at_once_two_hundred_times;
             run: a_guest_that_exits_at_once_is_started_a_hundred_times;
             side_by_side: two_containerds_have_the_same_namespace_and_id;
+            stdio: a_log_file_gets_the_output;
+            stdio: a_logger_gets_the_output;
+            stdio: a_terminal_shows_the_output_and_ends_with_the_guest;
             tasks: the_leak_check_sees_a_container_that_runs;
             tasks: the_pid_is_alive_and_is_the_monitor;
         }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
-use urunc_tests::direct::{Bench, Bundle, Reader, Shim, Spec, assert_same, eventually, lines, much};
+use urunc_tests::direct::{Bench, Bundle, Reader, Shim, Spec, assert_same, eventually, lines, much_input};
 
 fn make_fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
@@ -249,11 +249,11 @@ fn much_goes_both_ways() {
     bundle.output.as_ref().unwrap().wait_for("tiny: echo");
     let input = open(&stdin, OFlags::WRONLY).unwrap();
     rustix::fs::fcntl_setfl(&input, OFlags::empty()).unwrap();
-    let text = format!("{}quit\n", lines(much()));
+    let text = format!("{}quit\n", lines(much_input()));
     let writer = std::thread::spawn(move || (&input).write_all(text.as_bytes()));
     assert_eq!(shim.client.wait("c1"), Ok(3));
     writer.join().unwrap().unwrap();
-    let expected = format!("{}tiny: echo\n{}", Spec::greeting("echo exit=3"), lines(much()));
+    let expected = format!("{}tiny: echo\n{}", Spec::greeting("echo exit=3"), lines(much_input()));
     assert_same(&bundle.output(), &expected);
     bench.end(&shim, bundle);
     bench.finish();

@@ -16,7 +16,7 @@ use rustix::{
     fs::{CWD, FileType, Mode, OFlags, mknodat},
     termios::{LocalModes, OutputModes, tcgetattr, tcgetwinsize},
 };
-use urunc_tests::direct::{Bench, Bundle, Reader, Shim, Spec, assert_same, eventually, lines, much};
+use urunc_tests::direct::{Bench, Bundle, Reader, Shim, Spec, assert_same, eventually, lines, much_input};
 
 /// With a terminal, as `ctr run -t` asks for one: stdin and stdout.
 fn terminal(bench: &Bench, words: &str) -> Bundle {
@@ -60,10 +60,11 @@ fn much_goes_both_ways_unchanged_and_ends_with_the_guest() {
     bundle.output.as_ref().unwrap().wait_for("tiny: echo");
     let input = open(&bundle.stdin, true).unwrap();
     rustix::fs::fcntl_setfl(&input, OFlags::empty()).unwrap();
-    let writer = thread::spawn(move || (&input).write_all(format!("{}quit\n", lines(much())).as_bytes()));
+    let writer =
+        thread::spawn(move || (&input).write_all(format!("{}quit\n", lines(much_input())).as_bytes()));
     assert_eq!(shim.client.wait("c1"), Ok(3));
     writer.join().unwrap().unwrap();
-    let expected = format!("{}tiny: echo\n{}", Spec::greeting("echo exit=3"), lines(much()));
+    let expected = format!("{}tiny: echo\n{}", Spec::greeting("echo exit=3"), lines(much_input()));
     assert_same(&bundle.output(), &expected);
     open(&bundle.stdin, true).expect_err("nobody reads any more");
     bench.end(&shim, bundle);

@@ -40,7 +40,7 @@ pub use events::{Event, Events, Mode};
 pub use faults::{Faults, Fired};
 pub use fifo::Reader;
 pub use odd::{Busy, Odd};
-pub use output::{assert_same, lines, much};
+pub use output::{assert_same, lines, much, much_input};
 pub use pod_network::PodNetwork;
 pub use points::{Passed, Point, dry_run};
 pub use process::Proc;

@@ -29,8 +29,13 @@ pub fn assert_same(got: &str, expected: &str) {
 }
 
 /// How many bytes go through each kind of stdio: every one is an exit of the guest and a system call of its monitor,
-/// some 4 us each way. 1 MiB, or what `URUNC_TEST_BYTES` says.
+/// some 4 us each way. 1 MiB, or what `URUNC_TEST_BYTES` says: whole lines.
 pub fn much() -> usize {
     std::env::var("URUNC_TEST_BYTES")
         .map_or(1 << 20, |n| n.parse().expect("URUNC_TEST_BYTES: a number of bytes"))
+}
+
+/// The same for what a guest reads: each byte takes it thirty times as long.
+pub fn much_input() -> usize {
+    much() / 64
 }

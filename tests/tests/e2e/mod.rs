@@ -15,6 +15,7 @@ pub mod output;
 pub mod restart;
 pub mod run;
 pub mod side_by_side;
+pub mod stdio;
 pub mod tasks;
 
 /// Makes a test of every function, in a module that is named after the version.
@@ -45,6 +46,9 @@ macro_rules! tests {
             tasks: a_paused_guest_stays_so_over_a_restart_of_containerd;
             tasks: metrics_are_there_from_created_to_the_end;
             tasks: exec_and_checkpoint_are_refused_at_once_with_a_sentence;
+            stdio: a_log_file_gets_the_output;
+            stdio: a_logger_gets_the_output;
+            stdio: a_terminal_shows_the_output_and_ends_with_the_guest;
             tasks: the_leak_check_sees_a_container_that_runs;
             tasks: the_pid_is_alive_and_is_the_monitor;
         }

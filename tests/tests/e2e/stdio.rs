@@ -1,0 +1,65 @@
+//! Where the console goes: a file, a logger, a terminal.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
+
+use urunc_tests::{
+    direct::skip,
+    harness::{BOOT, Image, Job, Test, Version, tiny},
+};
+
+/// `ctr run --log-uri file://...`
+pub fn a_log_file_gets_the_output(version: Version) {
+    Test::with(version, &[Image::Tiny], |containerd| {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("logs/of/file.log");
+        let uri = format!("file://{}", log.display());
+        containerd.run_with(&["--log-uri", &uri], Image::Tiny, "file", &tiny(&["exit=3"])).expect(3);
+        assert_eq!(fs::read_to_string(&log).unwrap(), "tiny: tiny -- exit=3\n");
+    });
+}
+
+/// `ctr run --log-uri binary://...`
+pub fn a_logger_gets_the_output(version: Version) {
+    Test::with(version, &[Image::Tiny], |containerd| {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, log) = (folder.path().join("logger"), folder.path().join("log"));
+        let script = "#!/bin/sh\nexec 5>&-\n{ echo \"$CONTAINER_ID $1\"; cat <&3; echo end; } >\"$2\"\n";
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let uri = format!("binary://{}?to={}", program.display(), log.display());
+        containerd.run_with(&["--log-uri", &uri], Image::Tiny, "logger", &tiny(&["exit=3"])).expect(3);
+        // Delete has waited for it.
+        assert_eq!(fs::read_to_string(&log).unwrap(), "logger to\ntiny: tiny -- exit=3\nend\n");
+    });
+}
+
+/// `ctr run -t`, under a terminal of util-linux's `script`.
+pub fn a_terminal_shows_the_output_and_ends_with_the_guest(version: Version) {
+    let has_script = Command::new("script").arg("--version").stdout(Stdio::null()).status();
+    if !has_script.is_ok_and(|status| status.success()) {
+        return skip("there is no script(1)");
+    }
+    Test::with(version, &[Image::Tiny], |containerd| {
+        let run = containerd.run_command(
+            &["--rm", "-t"],
+            Image::Tiny.name(),
+            "tty",
+            &tiny(&["out=30000", "exit=3"]),
+        );
+        let words: Vec<_> = [run.get_program()].into_iter().chain(run.get_args()).collect();
+        let line: Vec<_> = words.iter().map(|word| format!("'{}'", word.to_string_lossy())).collect();
+        let mut script = Command::new("script");
+        script.args(["-qec", &line.join(" "), "/dev/null"]);
+        script.envs(run.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        let done = Job::start(script).wait(BOOT).expect(3);
+        // ctr has its own terminal translate the ends of lines.
+        let text = done.text().replace("\r\n", "\n");
+        let body = text.split_once("tiny: tiny -- out=30000 exit=3\n").map_or("", |(_, body)| body);
+        assert!(body.starts_with("00000000 abc") && !body.contains('\r'), "{done}");
+        assert_eq!(body.trim_end().len(), 30_000, "{done}");
+    });
+}

@@ -11,6 +11,7 @@
 //! | `launcher/` | the gated re-exec: the process that becomes the monitor |
 //! | `hooks/` | programs of the host that a spec names |
 //! | `network`, `share`, `oom` | what a pod's containers share: its interface, its overhead, the sandbox's score |
+//! | `stdio/` | FIFOs, files, loggers, terminals: what the monitor's stdin and stdout are |
 //! | `steps/` | one resource per file: forward, undo, probe |
 //! | `verbs/` | what containerd asks for, one verb per file, and the exit |
 //! | `record`, `layout`, `owner`, `pod` | what is on disk, and whose it is |

@@ -95,7 +95,7 @@ async fn before_stall<T>(end: &End, step: impl Future<Output = T>) -> Option<T> 
     let mut end = end.clone();
     let stalled = async move {
         end.wait_for(Option::is_some).await.ok();
-        sleep(STALL).await;
+        sleep(fault::deadline("deadline.terminal", STALL)).await;
     };
     tokio::select! {
         biased;

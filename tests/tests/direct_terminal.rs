@@ -66,7 +66,7 @@ fn much_goes_both_ways_unchanged_and_ends_with_the_guest() {
     writer.join().unwrap().unwrap();
     let expected = format!("{}tiny: echo\n{}", Spec::greeting("echo exit=3"), lines(much_input()));
     assert_same(&bundle.output(), &expected);
-    open(&bundle.stdin, true).expect_err("nobody reads any more");
+    eventually("nobody reads any more", || open(&bundle.stdin, true).is_err());
     bench.end(&shim, bundle);
     bench.finish();
 }
@@ -163,13 +163,16 @@ fn a_client_that_does_not_read_makes_the_guest_wait_and_nobody_else() {
 
 #[test]
 fn delete_waits_for_what_the_client_still_takes() {
-    let Some(bench) = Bench::released() else { return };
+    let Some(bench) = Bench::with_faults() else { return };
+    bench.faults.set(&["deadline.terminal=20000"]);
     // More than the pipe takes, and less than pipe, buffer and pty.
     let bundle = unread(&bench, "out=67000 exit=3");
     let (shim, _) = run(&bench, &bundle);
     assert_eq!(shim.client.wait("c1"), Ok(3));
+    let deleted = shim.client.send_delete("c1");
+    assert!(deleted.within(Duration::from_millis(300)).is_none(), "nobody has taken anything yet");
     let reader = Reader::open(Path::new(&bundle.stdout));
-    shim.client.delete("c1").unwrap();
+    deleted.wait().unwrap();
     assert_same(&reader.to_end(), &format!("{}{}", Spec::greeting("out=67000 exit=3"), lines(67_000)));
     shim.client.shutdown("c1");
     bench.delete(&bundle).deleted();

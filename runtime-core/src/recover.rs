@@ -25,7 +25,17 @@ pub enum Outcome {
     Unwound(Box<Record>),
 }
 
-/// Unwinds the container's record if nobody owns it. A tombstone stays in its place.
+/// Whether whoever unwinds tells containerd how the container ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Its own `delete`, which prints it.
+    Now,
+    /// Others: it must be kept until then.
+    Later,
+}
+
+/// Unwinds the container's record if nobody owns it. A tombstone stays in its place. Where there is no room for one, the
+/// record stays as it is, unless nobody needs it any more.
 ///
 /// Others only try an owner lock; so the record lock is taken first, and the record and its owner are looked at again
 /// under it.
@@ -33,6 +43,7 @@ pub fn unwind_orphan(
     layout: &Layout,
     namespace: &str,
     id: &str,
+    told: Told,
     deadline: Instant,
 ) -> Result<Outcome, Error> {
     let Some(dir) = RunDir::open(&layout.container(namespace, id))? else { return Ok(Outcome::Nothing) };
@@ -65,7 +76,17 @@ pub fn unwind_orphan(
         Read::Record(record) => {
             let mut record = unwind_held(&notes, &dir, record, &lock, deadline)?;
             let exit = record.exit.unwrap_or_else(Exit::killed);
-            bury(&dir, &mut record, exit)?;
+            match bury(&dir, &mut record, exit) {
+                Err(e) if told == Told::Now => {
+                    tracing::warn!(
+                        id,
+                        error = e.chain(),
+                        "there is no room for a tombstone: nothing is kept"
+                    );
+                    dir.remove(lock)?;
+                }
+                buried => buried?,
+            }
             Ok(Outcome::Unwound(Box::new(record)))
         }
         Read::Newer(_) | Read::Unreadable(_) if is_owned(layout, &dir)? => Err(Error::ForeignRecord {
@@ -111,7 +132,7 @@ pub fn unwind_members(layout: &Layout, sandbox: &Record, deadline: Instant) -> R
             Read::Newer(_) | Read::Unreadable(_) => dir.owners()?.contains(&sandbox.owner),
             Read::Absent => false,
         };
-        match is_member.then(|| unwind_orphan(layout, &namespace, &id, deadline)) {
+        match is_member.then(|| unwind_orphan(layout, &namespace, &id, Told::Later, deadline)) {
             // Its processes are ended as far as they can be found, and it itself is kept.
             Some(Err(e @ Error::ForeignRecord { .. })) => tracing::warn!(id, error = e.chain(), "unwound"),
             Some(Err(e)) => drop(stuck.get_or_insert(e)),

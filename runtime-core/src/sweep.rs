@@ -13,7 +13,7 @@ use crate::{
     layout::{self, Layout},
     owner, pod,
     record::{Record, RunDir},
-    recover::{Outcome, unwind_orphan},
+    recover::{Outcome, Told, unwind_orphan},
 };
 
 /// How long one record may take.
@@ -114,7 +114,7 @@ enum Found {
 fn one(layout: &Layout, namespace: &str, id: &str, deadline: Instant) -> Result<Option<Found>, Error> {
     let Some(dir) = RunDir::open(&layout.container(namespace, id))? else { return Ok(None) };
     let was_tombstone = matches!(dir.read(), Read::Record(Record { tombstone: true, .. }));
-    match unwind_orphan(layout, namespace, id, deadline)? {
+    match unwind_orphan(layout, namespace, id, Told::Later, deadline)? {
         Outcome::Nothing => Ok(None),
         Outcome::Owned(record) => Ok(Some(Found::Owned(record.owner))),
         Outcome::Unwound(record) => {

@@ -14,11 +14,9 @@ use runtime_core::container::Container;
 
 use crate::{bundles::Bundles, daemon::Daemon, memory};
 
-/// How long a daemon without any container stays.
-const IDLE: Duration = Duration::from_secs(60);
-/// How long one stays that never had any: a containerd that was killed between `start` and Create does not come back for
-/// it, and 1.6 refuses the id as long as it is there.
-const UNUSED: Duration = Duration::from_secs(20);
+/// How long a daemon without any container stays: a containerd or a client that was killed between `start` and Create, or
+/// between Delete and Shutdown, does not come back for it, and the id is refused as long as it is there.
+const IDLE: Duration = Duration::from_secs(20);
 /// How long a daemon stays that was asked to leave while it could not, once it can: so long containerd's next Shutdown
 /// may take to come.
 const LINGER: Duration = Duration::from_secs(1);
@@ -87,11 +85,7 @@ impl Chores {
 
     /// How long a daemon stays that has nothing to stay for.
     pub fn stays(&self) -> Duration {
-        match (self.unwanted, self.seen) {
-            (true, _) => LINGER,
-            (false, 0) => UNUSED,
-            (false, _) => IDLE,
-        }
+        if self.unwanted { LINGER } else { IDLE }
     }
 
     /// Somebody wanted it to stay at the last moment: the time begins anew.

@@ -25,7 +25,7 @@ use runtime_core::{
     owner,
     pod::Pod,
     record::{BundleId, Exit, Record, RunDir},
-    recover::{Outcome, unwind_members, unwind_orphan},
+    recover::{Outcome, Told, unwind_members, unwind_orphan},
     request::{annotations, group_of},
     sweep::{remove_tombstone, tidy},
 };
@@ -42,6 +42,9 @@ const ACKNOWLEDGE: Duration = Duration::from_millis(500);
 
 /// How long a daemon that does not answer any more may take to be gone.
 const DYING: Duration = Duration::from_secs(1);
+
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_millis(300);
 
 /// Runs the action.
 pub fn run(flags: &Flags) -> Result<(), Error> {
@@ -104,12 +107,16 @@ fn find(flags: &Flags, layout: &Layout) -> Result<Option<(RunDir, Record)>, Erro
     let record = match dir.read() {
         Read::Record(record) => record,
         Read::Absent => {
-            unwind_orphan(layout, &flags.namespace, &flags.id, Instant::now() + ACKNOWLEDGE)?;
+            unwind_orphan(layout, &flags.namespace, &flags.id, Told::Now, Instant::now() + ACKNOWLEDGE)?;
             return none();
         }
         // Its processes are ended as far as they can be found; it itself is kept, and that is an error.
         Read::Newer(_) | Read::Unreadable(_) => {
-            unwind_orphan(layout, &flags.namespace, &flags.id, Instant::now() + BUDGET)?;
+            await_dying_daemon(flags, layout)?;
+            let deadline = Instant::now() + BUDGET;
+            let unwound = unwind_orphan(layout, &flags.namespace, &flags.id, Told::Now, deadline);
+            tidy(layout);
+            unwound?;
             return none();
         }
     };
@@ -147,9 +154,25 @@ fn clean_up(flags: &Flags, layout: &Layout, found: &Record, deadline: Instant) -
     let (namespace, id) = (&flags.namespace, &flags.id);
     let mut last = found.clone();
     let mut handed_over = false;
+    let mut pause = Duration::from_millis(10);
     loop {
-        unwind_members(layout, found, deadline)?;
-        match unwind_orphan(layout, namespace, id, deadline)? {
+        let unwound = unwind_members(layout, found, deadline)
+            .and_then(|()| unwind_orphan(layout, namespace, id, Told::Now, deadline));
+        let outcome = match unwound {
+            Ok(outcome) => outcome,
+            // containerd asks once, and keeps the id blocked if it fails: what was only in the way gets another try.
+            Err(e)
+                if !matches!(e, runtime_core::Error::ForeignRecord { .. })
+                    && Instant::now() + pause < deadline =>
+            {
+                tracing::warn!(id, error = e.chain(), "it is tried again");
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
+            Err(e) => return Err(e.into()),
+        };
+        match outcome {
             // The id was created anew meanwhile: that one is not meant, and ours is gone.
             Outcome::Owned(record) | Outcome::Unwound(record) if record.txid != found.txid => {
                 return Ok(last);

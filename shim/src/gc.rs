@@ -8,7 +8,7 @@ use runtime_core::{
     config::Config,
     layout::Layout,
     record::RunDir,
-    recover::{Outcome, unwind_members, unwind_orphan},
+    recover::{Outcome, Told, unwind_members, unwind_orphan},
     sweep::tidy,
 };
 
@@ -37,7 +37,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         };
         let deadline = Instant::now() + fault::deadline("deadline.gc", EACH);
         let done = unwind_members(&layout, &record, deadline)
-            .and_then(|()| unwind_orphan(&layout, &flags.namespace, &flags.id, deadline));
+            .and_then(|()| unwind_orphan(&layout, &flags.namespace, &flags.id, Told::Later, deadline));
         if let Ok(Outcome::Unwound(_) | Outcome::Nothing) = done {
             break;
         }

@@ -139,7 +139,7 @@ impl Runtime {
             killed.map_or_else(Exit::killed, Exit::by_signal)
         });
         let stuck = if report.is_clean() {
-            // Without room for a tombstone the record stays, and with it the container: somebody has to try again.
+            // A record that stays keeps its container: somebody has to try again.
             remains.leave(&dir, &mut record, exit).err().map(|e| e.chain())
         } else {
             Some(describe(&report))
@@ -181,8 +181,12 @@ impl Remains {
     fn leave(self, dir: &RunDir, record: &mut Record, exit: Exit) -> Result<(), Error> {
         let lock = dir.lock(Instant::now() + Duration::from_secs(1))?;
         match self {
-            // Without its bundle its `delete` cannot come: nobody would read the tombstone.
-            Self::Tombstone if !record.is_expired()? => bury(dir, record, exit),
+            // Without its bundle its `delete` cannot come: nobody would read the tombstone. Without room for one its
+            // `delete` knows less of the end than containerd, which was told; but it finds nothing that blocks the id.
+            Self::Tombstone if !record.is_expired()? => bury(dir, record, exit).or_else(|e| {
+                tracing::warn!(id = record.id, error = e.chain(), "there is no room for a tombstone");
+                dir.remove(lock)
+            }),
             Self::Nothing | Self::Tombstone => dir.remove(lock),
         }
     }

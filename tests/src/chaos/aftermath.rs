@@ -17,7 +17,7 @@ use super::{GRACE, choice::Client, stage::Stage};
 /// How long one command may take.
 const LIMIT: Duration = Duration::from_secs(20);
 /// How long it is tried again, as a kubelet does without end: containerd 1.6 that was killed between `start` and Create
-/// takes the daemon for a task that it cannot name, and blocks the id until the daemon leaves, which it does after 60 s.
+/// takes the daemon for a task that it cannot name, and blocks the id until the daemon leaves, which it does after 20 s.
 const RETRY: Duration = GRACE;
 /// A take-down that took longer is told. And only then a pod is helped whose container has a task that containerd made and
 /// its CRI plug-in does not know of, because the client was gone between the two: that refuses to remove it for ever,

@@ -41,8 +41,8 @@ use stage::Stage;
 pub use options::Options;
 pub use report::Report;
 
-/// How long what was left behind may go by itself: an idle daemon leaves after 60 s.
-const GRACE: Duration = Duration::from_secs(75);
+/// How long what was left behind may go by itself: an idle daemon leaves after 20 s.
+const GRACE: Duration = Duration::from_secs(35);
 /// So many cycles share a node: the leak check looks for everything by the names that there ever were.
 const SHARED: usize = 50;
 

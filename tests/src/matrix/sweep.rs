@@ -79,7 +79,8 @@ fn cases(plan: &Plan, choice: &Choice) -> Vec<(Case, bool)> {
         let case = |fault, undo, next| Case { verb: plan.verb, point: point.clone(), fault, undo, next };
         for fault in Fault::EACH {
             // In turns: each undo meets each way on.
-            let pair = (Undo::ALL[turn % Undo::ALL.len()], Next::ALL[turn % Next::ALL.len()]);
+            let next = turn + turn / Fault::EACH.len();
+            let pair = (Undo::ALL[turn % Undo::ALL.len()], Next::ALL[next % Next::ALL.len()]);
             let can_be = |undo: &Undo| *undo == Undo::Works || undone && plan.can_follow(point, fault, *undo);
             for undo in Undo::ALL.into_iter().filter(can_be) {
                 for next in Next::ALL {

@@ -38,6 +38,9 @@ fn main() -> ExitCode {
     if args.peek().is_some_and(|a| a == runtime_core::launcher::ACTION) {
         runtime_core::launcher::child::main();
     }
+    if args.next_if(|a| a == runtime_core::stdio::gated::ACTION).is_some() {
+        runtime_core::stdio::gated::main(args);
+    }
     let result = Flags::parse(args).and_then(|flags| match flags.action {
         Action::Start => start::run(&flags),
         Action::Delete => delete::run(&flags),

@@ -22,6 +22,11 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+mod session;
+
+/// The start time's place in `/proc/PID/stat`, counted from behind the command's name.
+const START_TIME: usize = 19;
+
 /// What can go wrong when a process is looked up.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -222,6 +227,11 @@ impl AsFd for Process {
 
 /// The start time of a process in clock ticks since boot, `None` if there is no such process.
 fn start_time(pid: i32) -> Result<Option<u64>, Error> {
+    stat_field(pid, START_TIME)
+}
+
+/// A field of `/proc/PID/stat`, counted from behind the command's name; `None` if there is no such process.
+fn stat_field<T: std::str::FromStr>(pid: i32, nth: usize) -> Result<Option<T>, Error> {
     let path = format!("/proc/{pid}/stat");
     let stat = match fs::read_to_string(&path) {
         Ok(stat) => stat,
@@ -235,7 +245,7 @@ fn start_time(pid: i32) -> Result<Option<u64>, Error> {
     };
     // The command's name is in parentheses and may hold anything, parentheses too: count behind the last one.
     let field =
-        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19)?.parse().ok());
+        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(nth)?.parse().ok());
     field.map(Some).ok_or(Error::Form { path })
 }
 

@@ -6,10 +6,10 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Read, Write},
     os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::process::CommandExt,
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{net::UnixStream, process::CommandExt},
     },
     path::PathBuf,
     process::{Command, Stdio},
@@ -26,6 +26,7 @@ use rustix::{
     process::setsid,
 };
 
+use super::gated;
 use crate::{Error, contract::invalid};
 
 /// How often whoever waits is asked whether it is still wanted.
@@ -80,10 +81,11 @@ pub struct Spawned {
     pub process: Process,
     logger: Logger,
     ready: OwnedFd,
+    gate: UnixStream,
 }
 
 impl Streams {
-    /// Spawns the logger of a container.
+    /// Spawns the logger of a container, which waits at its gate.
     pub fn spawn(self, namespace: &str, id: &str) -> Result<Spawned, Error> {
         if RESERVED.get().is_none() {
             return Err(Error::system("spawn a logger")(io::Error::other(
@@ -92,8 +94,10 @@ impl Streams {
         }
         let Self { logger, stdout, stderr } = self;
         let (ready, say_ready) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::system("make a pipe"))?;
-        let mut command = Command::new(&logger.path);
-        command.args(&logger.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let (gate, theirs) = UnixStream::pair().map_err(Error::system("make a socket pair"))?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("containerd-shim-urunc-v2").arg(gated::ACTION).arg(&logger.path).args(&logger.args);
+        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         command.env_clear().env("CONTAINER_ID", id).env("CONTAINER_NAMESPACE", namespace);
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
@@ -113,14 +117,11 @@ impl Streams {
         };
         // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
         unsafe { command.pre_exec(prepare) };
-        let cannot = |e: io::Error| {
-            let problem = format!("cannot be executed as a logger ({e})");
-            invalid("stdout", &logger.path.to_string_lossy(), &problem, "name a program that can")
-        };
-        let mut child = command.spawn().map_err(cannot)?;
-        drop(given);
+        let mut child = command.spawn().map_err(Error::system("spawn a logger"))?;
+        // With our copies open, its end would never be seen.
+        drop((given, command));
         match Process::of_child(child.id()) {
-            Ok(process) => Ok(Spawned { process, logger, ready }),
+            Ok(process) => Ok(Spawned { process, logger, ready, gate }),
             Err(e) => {
                 // Not waited for yet, so the number is its own.
                 child.kill().ok();
@@ -132,23 +133,27 @@ impl Streams {
 }
 
 impl Spawned {
-    /// Waits until it is ready, at most so long. An error of `wanted`, which is asked now and then, ends the wait.
-    pub fn wait(&self, time: Duration, wanted: &dyn Fn() -> Result<(), Error>) -> Result<(), Error> {
+    /// Lets it go, and waits until it is ready, at most so long. An error of `wanted`, which is asked now and then,
+    /// ends the wait.
+    pub fn let_go(&mut self, time: Duration, wanted: &dyn Fn() -> Result<(), Error>) -> Result<(), Error> {
         let deadline = Instant::now() + time;
-        let look = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
-        loop {
-            match poll(&mut [PollFd::new(&self.ready, PollFlags::IN)], Some(&look)) {
-                Ok(0) | Err(Errno::INTR) => {}
-                Ok(_) => return self.said(),
-                Err(e) => return Err(Error::system("wait for a logger")(e)),
-            }
-            wanted()?;
-            if Instant::now() >= deadline {
-                return Err(Error::LoggerLate {
-                    path: self.logger.path.clone(),
-                    seconds: time.as_secs_f32(),
-                });
-            }
+        let late = || Error::LoggerLate { path: self.logger.path.clone(), seconds: time.as_secs_f32() };
+        let mut gate = &self.gate;
+        gate.write_all(&[1]).map_err(Error::system("let a logger go"))?;
+        if !readable(&self.gate, deadline, wanted)? {
+            return Err(late());
+        }
+        let mut errno = [0u8; 4];
+        // Nothing but an end: it is the logger now, or was killed, which its own fd 5 shows.
+        if gate.read_exact(&mut errno).is_ok() {
+            let e = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
+            let problem = format!("cannot be executed as a logger ({e})");
+            let path = self.logger.path.to_string_lossy();
+            return Err(invalid("stdout", &path, &problem, "name a program that can"));
+        }
+        match readable(&self.ready, deadline, wanted)? {
+            true => self.said(),
+            false => Err(late()),
         }
     }
 
@@ -162,6 +167,26 @@ impl Spawned {
             }),
             Ok(_) => Ok(()),
             Err(e) => Err(Error::system("hear a logger")(e)),
+        }
+    }
+}
+
+/// Waits until there is something to read, or an end. `false`: not by the deadline.
+fn readable(
+    fd: &impl AsFd,
+    deadline: Instant,
+    wanted: &dyn Fn() -> Result<(), Error>,
+) -> Result<bool, Error> {
+    let look = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
+    loop {
+        match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&look)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(e) => return Err(Error::system("wait for a logger")(e)),
+        }
+        wanted()?;
+        if Instant::now() >= deadline {
+            return Ok(false);
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod fifo;
 mod file;
+pub mod gated;
 mod logger;
 mod target;
 mod terminal;

@@ -1,7 +1,9 @@
 //! The logger of a container whose output goes to `binary://`: the first step, the last to be undone, for it has to
 //! read to the end what all others still write.
 //!
-//! Undo gives it a moment to end by itself, which it does when it has read everything, and kills it then.
+//! Undo gives it a moment to end by itself, which it does when it has read everything, and kills it then, with
+//! whatever it has started and left in its session. What left that session is as little ours as what a logger leaves
+//! that has ended by itself.
 
 use std::time::{Duration, Instant};
 
@@ -30,17 +32,17 @@ impl Step<Cx<'_>> for LoggerStep {
         let Work::Create(work) = &cx.work else { return Ok(()) };
         let (container, deadline) = (work.container, work.deadline);
         let Some(streams) = container.live().stdio.logger.take() else { return Ok(()) };
-        let spawned = streams.spawn(&cx.record.namespace, &cx.record.id).map_err(Failed::NothingDone)?;
+        let mut spawned = streams.spawn(&cx.record.namespace, &cx.record.id).map_err(Failed::NothingDone)?;
         cx.record.logger = Some(spawned.process.id().clone());
         let left = deadline.saturating_duration_since(Instant::now());
         let wait = left.min(fault::deadline("deadline.logger", READY_WAIT));
         let ready = cx.persist().and_then(|()| {
             fault::point("logger.spawned")?;
-            spawned.wait(wait, &|| cx.check())
+            spawned.let_go(wait, &|| cx.check())
         });
         if let Err(e) = ready {
-            // It has not read anything yet.
-            spawned.process.signal(Signal::KILL).ok();
+            // It has not read anything yet: undo need not be patient.
+            end(&spawned.process, Instant::now() + REST).ok();
             return Err(Failed::MaybePartial(e));
         }
         container.live().logger = Some(spawned.process.into());
@@ -57,10 +59,7 @@ impl Step<Cx<'_>> for LoggerStep {
                 pid = process.pid(),
                 "the logger did not end by itself: it is killed"
             );
-            process.signal(Signal::KILL)?;
-            if !process.wait(Some(left(deadline)))? {
-                return Err(Error::StillAlive { pid: process.pid() });
-            }
+            end(&process, deadline)?;
         }
         reap(&process);
         Ok(Undone::Removed)
@@ -69,6 +68,30 @@ impl Step<Cx<'_>> for LoggerStep {
     fn probe(&self, cx: &mut Cx<'_>) -> Result<Presence, Error> {
         let dead = find(cx.record)?.map_or(Ok(true), |process| process.is_dead())?;
         Ok(if dead { Presence::Absent } else { Presence::Present })
+    }
+}
+
+/// Kills it, and first what else is in its session: as long as it is there, the session's number is its own.
+fn end(process: &Process, deadline: Instant) -> Result<(), Error> {
+    // So that it starts nobody more.
+    process.signal(Signal::STOP)?;
+    while Instant::now() < deadline {
+        let mut others = process.session()?;
+        others.retain(|other| !other.is_dead().unwrap_or(true));
+        if others.is_empty() {
+            break;
+        }
+        for other in &others {
+            other.signal(Signal::KILL)?;
+        }
+        for other in &others {
+            other.wait(Some(left(deadline)))?;
+        }
+    }
+    process.signal(Signal::KILL)?;
+    match process.wait(Some(left(deadline)))? {
+        true => Ok(()),
+        false => Err(Error::StillAlive { pid: process.pid() }),
     }
 }
 

@@ -1,5 +1,11 @@
 //! The verbs during which something goes wrong: how they are led up to, and called.
 
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+};
+
 use crate::direct::{Bench, Bundle, Client, Failure, Pending, PodNetwork, Spec};
 
 /// A verb.
@@ -79,7 +85,12 @@ impl Verb {
             }),
             _ => Spec::tiny("hang"),
         };
-        bench.bundle(id, &spec.join_network(&network.path())).without_stdio()
+        let mut bundle = bench.bundle(id, &spec.join_network(&network.path())).without_stdio();
+        if matches!(self, Self::Create | Self::Delete) {
+            bundle.stdout = format!("binary://{}", logger(bench).display());
+            bundle.stderr.clone_from(&bundle.stdout);
+        }
+        bundle
     }
 
     /// All that comes before the call; what is in the pod's network without us.
@@ -114,4 +125,12 @@ impl Verb {
             Self::Delete => Call::Delete(client.send_delete(&bundle.id)),
         }
     }
+}
+
+/// A logger that gets ready, reads, and ends with its input.
+fn logger(bench: &Bench) -> PathBuf {
+    let path = bench.scratch().join("logger");
+    fs::write(&path, "#!/bin/sh\nexec 5>&-\nexec cat <&3 >/dev/null\n").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+    path
 }

@@ -199,9 +199,10 @@ fn a_hook_that_hangs_is_ended_at_its_deadline() {
     // Neither a hook that says much and reads nothing, nor one whose child keeps its stderr, holds us up.
     let (said, say) = line(&bench, "said", "done");
     let loud = format!("head -c 1000000 /dev/zero | tr '\\0' x >&2; {say}");
-    let quiet = "sleep 2 <&- >&- & true";
+    let short = format!("2.0{}", std::process::id());
+    let quiet = format!("sleep {short} <&- >&- & true");
     let other = bench
-        .bundle("c3", &spec(&json!({"prestart": [hook(&loud), hook(quiet)]})).in_pod("c1"))
+        .bundle("c3", &spec(&json!({"prestart": [hook(&loud), hook(&quiet)]})).in_pod("c1"))
         .without_stdio();
     let began = Instant::now();
     shim.client.create(&other).unwrap();
@@ -210,7 +211,7 @@ fn a_hook_that_hangs_is_ended_at_its_deadline() {
     shim.client.delete("c3").unwrap();
     other.remove();
     // That child was left on purpose: it ends by itself.
-    eventually("the quiet child ends", || processes("sleep\x002").is_empty());
+    eventually("the quiet child ends", || processes(&short).is_empty());
     shim.client.shutdown("c1");
     bundle.remove();
     bench.finish();

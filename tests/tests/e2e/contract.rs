@@ -26,7 +26,7 @@ pub fn what_the_request_alone_shows_is_refused_before_anything_exists(version: V
                 "binary=../../etc/passwd",
                 ["com.urunc.unikernel.binary", "\"../../etc/passwd\" leaves the image", "give a path below"],
             ),
-            ("block=/disk", ["com.urunc.unikernel.block", "\"/disk\"", "leave the annotation out"]),
+            ("block=/disk", ["com.urunc.unikernel.block", "\"/disk\"", "leave it out"]),
         ] {
             let flags = ["--annotation", &format!("com.urunc.unikernel.{annotation}")];
             refused(&containerd.run_with(&flags, Image::Tiny, "refused", &tiny(&["exit=0"])), &parts);

@@ -70,23 +70,13 @@ pub fn unwind_orphan(
         }
         Read::Record(mut record) if record.boot_id != proc_id::boot_id()? => {
             // Everything but the files went with the machine.
-            bury(&dir, &mut record, Exit::killed())?;
+            leave(told, &dir, &mut record, Exit::killed(), lock)?;
             Ok(Outcome::Unwound(Box::new(record)))
         }
         Read::Record(record) => {
             let mut record = unwind_held(&notes, &dir, record, &lock, deadline)?;
             let exit = record.exit.unwrap_or_else(Exit::killed);
-            match bury(&dir, &mut record, exit) {
-                Err(e) if told == Told::Now => {
-                    tracing::warn!(
-                        id,
-                        error = e.chain(),
-                        "there is no room for a tombstone: nothing is kept"
-                    );
-                    dir.remove(lock)?;
-                }
-                buried => buried?,
-            }
+            leave(told, &dir, &mut record, exit, lock)?;
             Ok(Outcome::Unwound(Box::new(record)))
         }
         Read::Newer(_) | Read::Unreadable(_) if is_owned(layout, &dir)? => Err(Error::ForeignRecord {
@@ -178,9 +168,31 @@ pub(crate) fn unwind_held(
     Err(Error::UnwindBlocked { id: record.id, report: describe(&report) })
 }
 
+/// Leaves a tombstone where everything is undone. Where there is no room for one, a full disk say, nothing stays if its
+/// `delete` has what it says already, or has to do without it: else that would keep the id blocked.
+pub(crate) fn leave(
+    told: Told,
+    dir: &RunDir,
+    record: &mut Record,
+    exit: Exit,
+    lock: Lock,
+) -> Result<(), Error> {
+    match bury(dir, record, exit) {
+        Err(e) if told == Told::Now => {
+            tracing::warn!(
+                id = record.id,
+                error = e.chain(),
+                "there is no room for a tombstone: nothing is kept"
+            );
+            dir.remove(lock)
+        }
+        buried => buried,
+    }
+}
+
 /// Leaves a tombstone: bundle identity, pid and exit, until the id's own `delete` has printed them. The caller holds
 /// the record lock.
-pub(crate) fn bury(dir: &RunDir, record: &mut Record, exit: Exit) -> Result<(), Error> {
+fn bury(dir: &RunDir, record: &mut Record, exit: Exit) -> Result<(), Error> {
     record.tombstone = true;
     record.exit.get_or_insert(exit);
     record.state = State::Stopped;

@@ -8,7 +8,7 @@ use crate::{
     events::TaskEvent,
     lifecycle::{Event, State},
     record::{Exit, Record, RunDir},
-    recover::bury,
+    recover::{Told, leave},
     steps::{Cx, Held, describe, unwind},
 };
 
@@ -183,10 +183,7 @@ impl Remains {
         match self {
             // Without its bundle its `delete` cannot come: nobody would read the tombstone. Without room for one its
             // `delete` knows less of the end than containerd, which was told; but it finds nothing that blocks the id.
-            Self::Tombstone if !record.is_expired()? => bury(dir, record, exit).or_else(|e| {
-                tracing::warn!(id = record.id, error = e.chain(), "there is no room for a tombstone");
-                dir.remove(lock)
-            }),
+            Self::Tombstone if !record.is_expired()? => leave(Told::Now, dir, record, exit, lock),
             Self::Nothing | Self::Tombstone => dir.remove(lock),
         }
     }

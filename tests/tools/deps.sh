@@ -233,8 +233,29 @@ make_containerd_2_3() {
 
 # ---- crictl ----
 
+# make_go_tool DIR PROGRAM MODULE PACKAGE HOW-LONG: builds a program from the tool module DIR, pinned by its go.mod and
+# go.sum, into DIR/bin of the cache.
+make_go_tool() {
+	local name=$1 program=$2 module=$3 package=$4 long=$5
+	local tool=$here/$name dir=$cache/$name new=$cache/$name.new key
+	key="recipe 1 $(cd "$tool" && go env GOVERSION) $(hash_of "$tool/go.mod" "$tool/go.sum")"
+	! fresh "$name" "$key" "$name/bin/$program" || return 0
+	rm -rf "$new"
+	mkdir -p "$new/bin"
+	build_go_tool() {
+		cd "$tool"
+		CGO_ENABLED=0 go build -mod=readonly -trimpath -buildvcs=false -ldflags='-s -w' \
+			-o "$new/bin/$program" "$module/$package"
+	}
+	step "build $program $(sed -n "s|.*$module v\\([0-9][^ ]*\\).*|\\1|p" "$tool/go.mod") with Go (its modules are downloaded; $long)" \
+		build_go_tool
+	rm -rf "$dir"
+	mv "$new" "$dir"
+	stamp "$name" "$key"
+}
+
 make_crictl() {
-	local tool=$here/cri dir=$cache/cri new=$cache/cri.new key why theirs
+	local tool=$here/cri dir=$cache/cri key why theirs
 	if theirs=$(command -v crictl); then
 		key="link $theirs"
 		! fresh cri "$key" cri/bin/crictl || return 0
@@ -250,45 +271,19 @@ make_crictl() {
 		leave_out "$dir" "there is no crictl in PATH and $why" 'tests with pods will be skipped'
 		return 0
 	fi
-	key="recipe 1 $(cd "$tool" && go env GOVERSION) $(hash_of "$tool/go.mod" "$tool/go.sum")"
-	! fresh cri "$key" cri/bin/crictl || return 0
-	rm -rf "$new"
-	mkdir -p "$new/bin"
-	build_crictl() {
-		cd "$tool"
-		CGO_ENABLED=0 go build -mod=readonly -trimpath -buildvcs=false -ldflags='-s -w' \
-			-o "$new/bin/crictl" sigs.k8s.io/cri-tools/cmd/crictl
-	}
-	step "build crictl $(sed -n 's|.*sigs.k8s.io/cri-tools v\([^ ]*\).*|\1|p' "$tool/go.mod") with Go (its modules are downloaded; half a minute)" \
-		build_crictl
-	rm -rf "$dir"
-	mv "$new" "$dir"
-	stamp cri "$key"
+	make_go_tool cri crictl sigs.k8s.io/cri-tools cmd/crictl 'half a minute'
 }
 
 # ---- nerdctl ----
 
 make_nerdctl() {
-	local tool=$here/nerdctl dir=$cache/nerdctl new=$cache/nerdctl.new key why
+	local tool=$here/nerdctl dir=$cache/nerdctl why
 	why=$(why_no_go "$tool")
 	if [ -n "$why" ]; then
 		leave_out "$dir" "$why" 'tests with nerdctl will be skipped'
 		return 0
 	fi
-	key="recipe 1 $(cd "$tool" && go env GOVERSION) $(hash_of "$tool/go.mod" "$tool/go.sum")"
-	! fresh nerdctl "$key" nerdctl/bin/nerdctl || return 0
-	rm -rf "$new"
-	mkdir -p "$new/bin"
-	build_nerdctl() {
-		cd "$tool"
-		CGO_ENABLED=0 go build -mod=readonly -trimpath -buildvcs=false -ldflags='-s -w' \
-			-o "$new/bin/nerdctl" github.com/containerd/nerdctl/v2/cmd/nerdctl
-	}
-	step "build nerdctl $(sed -n 's|.*github.com/containerd/nerdctl/v2 v\([0-9][^ ]*\).*|\1|p' "$tool/go.mod") with Go (its modules are downloaded; a minute)" \
-		build_nerdctl
-	rm -rf "$dir"
-	mv "$new" "$dir"
-	stamp nerdctl "$key"
+	make_go_tool nerdctl nerdctl github.com/containerd/nerdctl/v2 cmd/nerdctl 'a minute'
 }
 
 # ---- Docker ----

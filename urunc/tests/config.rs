@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests, too
 
 mod common;
+#[path = "common/snapshot.rs"]
+mod snapshot;
 
 use std::{fs, process::Command};
 
-use common::{run, snapshot, urunc};
+use common::{run, urunc};
+use snapshot::snapshot;
 use tempfile::TempDir;
 
 /// The command, with this file as the configuration.

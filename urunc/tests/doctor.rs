@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests, too
 
 mod common;
+#[path = "common/snapshot.rs"]
+mod snapshot;
 
 use std::{
     fs,
@@ -10,7 +12,8 @@ use std::{
     path::Path,
 };
 
-use common::{run, snapshot, urunc};
+use common::{run, urunc};
+use snapshot::snapshot;
 use tempfile::TempDir;
 
 /// A host: files with their contents; links stand for device nodes.

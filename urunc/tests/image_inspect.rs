@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests, too
 
 mod common;
+#[path = "common/snapshot.rs"]
+mod snapshot;
 
 use std::{fs, io::Write, path::Path, process::Command};
 
-use common::{run, snapshot, urunc};
+use common::{run, urunc};
 use serde_json::{Value, json};
+use snapshot::snapshot;
 use tempfile::TempDir;
 
 /// Bytes that pass for a bzImage with a command line of 2047 bytes.

@@ -6,15 +6,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-};
-
 use serde_json::Value;
 use urunc_tests::{
     direct::Proc,
-    harness::{BOOT, Cgroup, Debian, Docker, Image, Job, SOON, Version, on_terminal},
+    harness::{BOOT, Cgroup, Cli, Debian, Docker, Image, Job, SOON, Version, on_terminal, page},
 };
 
 /// A Debian guest is ready for the power button when somebody has it open.
@@ -76,7 +71,7 @@ fn run_rm_prints_the_console_ends_with_the_guests_status_and_leaves_no_shim(
 fn a_detached_container_has_logs_a_status_and_an_end(debian: Debian, version: Version) {
     Docker::with(debian, version, &[Image::Tiny], |docker| {
         let id = docker.run_detached("detached", &[], Image::Tiny, &["say=hello", "sleep=1500", "exit=9"]);
-        let waiter = Job::start(docker.docker(&["wait", "detached"]));
+        let waiter = Job::start(docker.command(&["wait", "detached"]));
         docker.wait_for_logs("detached", "hello\n");
         assert_eq!(waiter.wait(SOON).expect(0).text(), "9\n");
         let state = docker.wait_for_status("detached", "exited");
@@ -94,7 +89,7 @@ fn stop_presses_the_power_button_and_kill_does_not(debian: Debian, version: Vers
     Docker::with(debian, version, &[Image::Tiny, Image::Debian], |docker| {
         docker.run_detached("button", &[], Image::Debian, &["sh", "-c", READY]);
         docker.wait_for_logs("button", "\nready");
-        Job::start(docker.docker(&["stop", "-t", "60", "button"])).wait(BOOT).expect(0);
+        Job::start(docker.command(&["stop", "-t", "60", "button"])).wait(BOOT).expect(0);
         let state = docker.wait_for_status("button", "exited");
         assert_eq!(state["ExitCode"], 143);
         docker.wait_for_logs("button", "reboot: Power down");
@@ -120,7 +115,7 @@ fn rm_f_ends_whatever_runs(debian: Debian, version: Version) {
         docker.create("created", &[], Image::Tiny, &[]);
         docker.run_detached("ended", &[], Image::Tiny, &["exit=1"]);
         docker.wait_for_status("ended", "exited");
-        let monitor = Proc::of(pid(docker, "running"));
+        let monitor = Proc::of(docker.pid("running"));
         docker.call(&["rm", "-f", "running", "created", "ended"]).expect(0);
         assert!(!monitor.is_alive());
         docker.check();
@@ -154,7 +149,7 @@ fn a_guest_outlives_a_restart_of_dockerd(debian: Debian, version: Version) {
     let id =
         docker.run_detached("outlives", &[], Image::Tiny, &["say=before", "sleep=4000", "say=after", "hang"]);
     docker.wait_for_logs("outlives", "before\n");
-    let monitor = Proc::of(pid(&docker, "outlives"));
+    let monitor = Proc::of(docker.pid("outlives"));
     docker.kill9();
     assert!(monitor.is_alive(), "the guest died with dockerd");
     docker.start();
@@ -171,7 +166,7 @@ fn a_guest_outlives_a_restart_of_dockerd(debian: Debian, version: Version) {
     // One that ends while nobody listens.
     docker.call(&["rm", "outlives"]).expect(0);
     docker.run_detached("outlives", &[], Image::Tiny, &["sleep=1500", "exit=5"]);
-    let monitor = Proc::of(pid(&docker, "outlives"));
+    let monitor = Proc::of(docker.pid("outlives"));
     docker.kill9();
     assert!(monitor.is_alive(), "the guest was to run longer than that");
     assert!(monitor.ends_within(SOON));
@@ -250,26 +245,8 @@ fn a_guest_on_a_bridge_is_reached(debian: Debian, version: Version) {
     docker.run_detached("web", &flags, Image::Debian, &["serve", "80"]);
     docker.wait_for_logs("web", "guest: serving on port 80");
     let address = docker.inspect("web")["NetworkSettings"]["Networks"][bridge.name()]["IPAddress"].take();
-    let page = page(address.as_str().unwrap());
+    let page = page(address.as_str().unwrap().parse().unwrap());
     assert!(page.contains("hello from"), "{page}");
     docker.call(&["rm", "-f", "web"]).expect(0);
     docker.finish();
-}
-
-/// The pid that Docker tells.
-fn pid(docker: &Docker, name: &str) -> i32 {
-    let pid = docker.inspect(name)["State"]["Pid"].take();
-    pid.as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_else(|| panic!("{name}: pid {pid}"))
-}
-
-/// What is at `/` of a web server.
-#[track_caller]
-fn page(address: &str) -> String {
-    let address = SocketAddr::new(address.parse().unwrap(), 80);
-    let mut stream = TcpStream::connect_timeout(&address, SOON).unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
 }

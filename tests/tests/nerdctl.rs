@@ -6,14 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-};
-
 use urunc_tests::{
     direct::Proc,
-    harness::{BOOT, Cgroup, Image, Job, Nerdctl, SOON, Version, on_terminal},
+    harness::{BOOT, Cgroup, Cli, Image, Job, Nerdctl, SOON, Version, on_terminal, page},
 };
 
 /// A Debian guest is ready for the power button when somebody has it open.
@@ -85,7 +80,7 @@ fn stop_presses_the_power_button_and_kill_does_not(version: Version) {
     Nerdctl::with(version, &[Image::Tiny, Image::Debian], |nerdctl| {
         nerdctl.run_detached("button", &[], Image::Debian, &["sh", "-c", READY]);
         nerdctl.wait_for_logs("button", "\nready");
-        Job::start(nerdctl.nerdctl(&["stop", "-t", "60", "button"])).wait(BOOT).expect(0);
+        Job::start(nerdctl.command(&["stop", "-t", "60", "button"])).wait(BOOT).expect(0);
         assert_eq!(nerdctl.wait_for_status("button", "exited")["ExitCode"], 143);
         nerdctl.wait_for_logs("button", "reboot: Power down");
 
@@ -110,7 +105,7 @@ fn rm_f_ends_whatever_runs(version: Version) {
         nerdctl.create("created", &[], Image::Tiny, &[]);
         nerdctl.run_detached("ended", &[], Image::Tiny, &["exit=1"]);
         nerdctl.wait_for_status("ended", "exited");
-        let monitor = Proc::of(pid(nerdctl, "running"));
+        let monitor = Proc::of(nerdctl.pid("running"));
         nerdctl.call(&["rm", "-f", "running", "created", "ended"]).expect(0);
         assert!(!monitor.is_alive());
         nerdctl.check();
@@ -186,26 +181,8 @@ fn a_guest_on_a_bridge_is_reached(version: Version) {
     nerdctl.run_detached("web", &["--net", bridge.name()], Image::Debian, &["serve", "80"]);
     nerdctl.wait_for_logs("web", "guest: serving on port 80");
     let address = nerdctl.inspect("web")["NetworkSettings"]["IPAddress"].take();
-    let page = page(address.as_str().unwrap());
+    let page = page(address.as_str().unwrap().parse().unwrap());
     assert!(page.contains("hello from"), "{page}");
     nerdctl.call(&["rm", "-f", "web"]).expect(0);
     nerdctl.finish();
-}
-
-/// The pid that nerdctl tells.
-fn pid(nerdctl: &Nerdctl, name: &str) -> i32 {
-    let pid = nerdctl.inspect(name)["State"]["Pid"].take();
-    pid.as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_else(|| panic!("{name}: pid {pid}"))
-}
-
-/// What is at `/` of a web server.
-#[track_caller]
-fn page(address: &str) -> String {
-    let address = SocketAddr::new(address.parse().unwrap(), 80);
-    let mut stream = TcpStream::connect_timeout(&address, SOON).unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
 }

@@ -11,15 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    mount::{UnmountFlags, unmount},
-    process::Signal,
-};
+use rustix::mount::{UnmountFlags, unmount};
 use sha2::{Digest, Sha256};
 
 use crate::direct::Proc;
 
-use super::{Job, SOON, Watch, cri, env, kit::Kit, scratch::Scratch};
+use super::{Job, SOON, Watch, cri, env, job::end_in_order, kit::Kit, scratch::Scratch};
 
 /// Where the shim makes its sockets.
 const SOCKETS: &str = "/run/containerd/s";
@@ -212,15 +209,8 @@ impl Containerd {
     /// Ends it in order.
     #[track_caller]
     pub(super) fn stop(&self) {
-        let Some(mut child) = self.lock().take() else { return };
-        let process = Proc::of(child.id().cast_signed());
-        process.signal(Signal::TERM);
-        let ended = process.ends_within(SOON);
-        if !ended {
-            child.kill().unwrap();
-        }
-        child.wait().unwrap();
-        assert!(ended, "containerd does not end on SIGTERM");
+        let Some(child) = self.lock().take() else { return };
+        assert!(end_in_order(child), "containerd does not end on SIGTERM");
         for point in self.scratch.mounts() {
             if self.is_temporary_mount(&point.to_string_lossy()) {
                 unmount(&point, UnmountFlags::empty()).unwrap();

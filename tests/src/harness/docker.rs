@@ -14,15 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    mount::{UnmountFlags, unmount},
-    process::Signal,
-};
+use rustix::mount::{UnmountFlags, unmount};
 use serde_json::Value;
 
-use crate::direct::{Proc, eventually_some};
+use crate::direct::Proc;
 
-use super::{BOOT, Containerd, Done, Image, Job, Network, SOON, Test, Version, env};
+use super::{Cli, Containerd, Image, Job, Network, SOON, Test, Version, env, job::end_in_order};
 
 /// What dockerd makes there, whatever it is told, and keeps.
 const SHARED: [&str; 2] = ["/run/docker/plugins", "/run/docker"];
@@ -66,6 +63,22 @@ impl Drop for Made {
         for folder in &self.0 {
             fs::remove_dir(folder).ok();
         }
+    }
+}
+
+impl Cli for Docker {
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env::docker(self.debian.number()).join("docker"));
+        command.arg("-H").arg(format!("unix://{}", self.socket().display())).args(args);
+        command.env("DOCKER_CONFIG", self.folder.join("client"));
+        command
+    }
+
+    fn fixed(&self, flags: &[&str]) -> &'static [&'static str] {
+        const FIXED: [&str; 4] = ["--network", "none", "--runtime", "io.containerd.urunc.v2"];
+        let from = if flags.contains(&"--network") { 2 } else { 0 };
+        let to = if self.debian == Debian::Twelve { 2 } else { 4 };
+        &FIXED[from.min(to)..to]
     }
 }
 
@@ -120,96 +133,12 @@ impl Docker {
         self.test.containerd()
     }
 
-    /// The command `docker ARGS`.
-    pub fn docker(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env::docker(self.debian.number()).join("docker"));
-        command.arg("-H").arg(format!("unix://{}", self.socket().display())).args(args);
-        command.env("DOCKER_CONFIG", self.folder.join("client"));
-        command
-    }
-
-    /// Runs `docker ARGS` to its end.
-    #[track_caller]
-    pub fn call(&self, args: &[&str]) -> Done {
-        Job::start(self.docker(args)).wait(SOON)
-    }
-
-    /// The command `docker run FLAGS IMAGE WORDS`; the words replace the image's Cmd, not its Entrypoint.
-    pub fn run_command(&self, flags: &[&str], image: Image, words: &[&str]) -> Command {
-        self.docker(&[&["run"], self.fixed(flags), flags, &[image.name()], words].concat())
-    }
-
-    /// `docker create --name NAME`; its id.
-    #[track_caller]
-    pub fn create(&self, name: &str, flags: &[&str], image: Image, words: &[&str]) -> String {
-        let named = ["create", "--name", name];
-        let args = [&named, self.fixed(flags), flags, &[image.name()], words].concat();
-        self.call(&args).expect(0).text().trim().to_owned()
-    }
-
-    /// The flags that all containers have.
-    fn fixed(&self, flags: &[&str]) -> &'static [&'static str] {
-        const FIXED: [&str; 4] = ["--network", "none", "--runtime", "io.containerd.urunc.v2"];
-        let from = if flags.contains(&"--network") { 2 } else { 0 };
-        let to = if self.debian == Debian::Twelve { 2 } else { 4 };
-        &FIXED[from.min(to)..to]
-    }
-
-    /// Starts `docker run --rm FLAGS IMAGE WORDS` in the foreground.
-    #[track_caller]
-    pub fn spawn(&self, flags: &[&str], image: Image, words: &[&str]) -> Job {
-        Job::start(self.run_command(&[&["--rm"], flags].concat(), image, words))
-    }
-
-    /// Runs a container from beginning to end, as [`Docker::spawn`].
-    #[track_caller]
-    pub fn run(&self, flags: &[&str], image: Image, words: &[&str]) -> Done {
-        self.spawn(flags, image, words).wait(BOOT)
-    }
-
-    /// `docker run -d --name NAME`; its id.
-    #[track_caller]
-    pub fn run_detached(&self, name: &str, flags: &[&str], image: Image, words: &[&str]) -> String {
-        let command = self.run_command(&[&["-d", "--name", name], flags].concat(), image, words);
-        Job::start(command).wait(SOON).expect(0).text().trim().to_owned()
-    }
-
-    /// `docker inspect` of a container.
-    #[track_caller]
-    pub fn inspect(&self, name: &str) -> Value {
-        let text = self.call(&["inspect", "--type", "container", name]).expect(0).text();
-        serde_json::from_str::<Value>(&text).unwrap()[0].take()
-    }
-
-    /// Waits until the state of a container is this one: `running`, `exited`, `paused`; its `State` from `inspect`.
-    #[track_caller]
-    pub fn wait_for_status(&self, name: &str, status: &str) -> Value {
-        eventually_some(&format!("{name} is {status}"), || {
-            let state = self.inspect(name)["State"].take();
-            (state["Status"] == status).then_some(state)
-        })
-    }
-
-    /// Waits until `docker logs` has this text.
-    #[track_caller]
-    pub fn wait_for_logs(&self, name: &str, text: &str) -> String {
-        let deadline = Instant::now() + BOOT;
-        loop {
-            let logs = self.call(&["logs", name]).expect(0).text();
-            if logs.contains(text) {
-                return logs;
-            }
-            assert!(Instant::now() < deadline, "no {text:?} in the logs of {name}: {logs:?}");
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-
     /// What has happened to a container until it was removed: `create`, `start`, `die` and others, as events tell it.
     #[track_caller]
     pub fn events(&self, id: &str) -> Vec<Value> {
         let filter = format!("container={id}");
         let args = ["events", "--since", "24h", "--format", "{{json .}}", "--filter", &filter];
-        let job = Job::start(self.docker(&args));
+        let job = Job::start(self.command(&args));
         job.wait_for("\"destroy\"", SOON);
         let printed = job.printed();
         printed.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -226,15 +155,8 @@ impl Docker {
     /// Ends it in order.
     #[track_caller]
     pub fn stop(&self) {
-        let Some(mut child) = self.take() else { return };
-        let process = Proc::of(child.id().cast_signed());
-        process.signal(Signal::TERM);
-        let ended = process.ends_within(SOON);
-        if !ended {
-            child.kill().unwrap();
-        }
-        child.wait().unwrap();
-        assert!(ended, "dockerd does not end on SIGTERM:\n{}", self.log_tail());
+        let Some(child) = self.take() else { return };
+        assert!(end_in_order(child), "dockerd does not end on SIGTERM:\n{}", self.log_tail());
     }
 
     /// Starts it again after [`Docker::kill9`] or [`Docker::stop`].

@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
+
 use crate::direct::Proc;
+
+use super::SOON;
 
 /// How long after its end a command's pipes may stay open.
 const PIPES: Duration = Duration::from_secs(5);
@@ -220,4 +224,16 @@ impl Stream {
         let (state, _) = self.more.wait_timeout_while(state, left, |s| !condition(s)).unwrap();
         condition(&state)
     }
+}
+
+/// Ends a daemon of the test's own by SIGTERM, or if it does not hear that, by SIGKILL. Whether it heard.
+pub(super) fn end_in_order(mut child: Child) -> bool {
+    let process = Proc::of(child.id().cast_signed());
+    process.signal(Signal::TERM);
+    let heard = process.ends_within(SOON);
+    if !heard {
+        child.kill().unwrap();
+    }
+    child.wait().unwrap();
+    heard
 }

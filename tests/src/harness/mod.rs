@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
 mod cgroup;
+mod cli;
 mod containerd;
 mod cri;
 mod ctr;
@@ -21,8 +22,10 @@ mod record;
 mod scratch;
 mod test;
 mod watch;
+mod web;
 
 pub use cgroup::Cgroup;
+pub use cli::Cli;
 pub use containerd::{Containerd, Version};
 pub use cri::{
     Container, Exit, Handler, Line, Member, Network, Node, Parent, Pod, Sandbox, Scene, Setup, Share, within,
@@ -35,6 +38,7 @@ pub use kit::{Image, tiny};
 pub use nerdctl::Nerdctl;
 pub use test::Test;
 pub use watch::Watch;
+pub use web::page;
 
 use std::time::Duration;
 

@@ -1,18 +1,10 @@
 //! What a person does with `nerdctl`, on the test's containerd and with the folders in the scratch folder.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf, process::Command};
 
-use serde_json::Value;
+use crate::direct::cache;
 
-use crate::direct::{cache, eventually_some};
-
-use super::{BOOT, Containerd, Done, Image, Job, Network, SOON, Test, Version, env};
+use super::{Cli, Containerd, Image, Network, Test, Version, env};
 
 const FIFOS: &str = "/run/containerd/fifo";
 
@@ -21,6 +13,36 @@ const FIFOS: &str = "/run/containerd/fifo";
 pub struct Nerdctl {
     test: Test,
     folder: PathBuf,
+}
+
+impl Cli for Nerdctl {
+    fn command(&self, args: &[&str]) -> Command {
+        let containerd = self.containerd();
+        let mut command = Command::new(env::nerdctl());
+        command
+            .arg("--address")
+            .arg(containerd.address())
+            .args(["--namespace", &containerd.namespace()])
+            .args(["--snapshotter", env::snapshotter(&self.folder)])
+            .args(["--cgroup-manager", "cgroupfs"])
+            .arg("--data-root")
+            .arg(self.folder.join("data"))
+            .arg("--cni-path")
+            .arg(cache().join("containerd-1.6/cni"))
+            .arg("--cni-netconfpath")
+            .arg(containerd.scratch().join("net.d"))
+            .args(args);
+        // Not the machine's own configuration.
+        command.env("NERDCTL_TOML", self.folder.join("nerdctl.toml"));
+        command.env("DOCKER_CONFIG", self.folder.join("client"));
+        command.env("TMPDIR", containerd.temporary());
+        command
+    }
+
+    fn fixed(&self, flags: &[&str]) -> &'static [&'static str] {
+        const FIXED: [&str; 6] = ["--net", "none", "--pull", "never", "--runtime", "io.containerd.urunc.v2"];
+        if flags.contains(&"--net") { &FIXED[2..] } else { &FIXED }
+    }
 }
 
 impl Nerdctl {
@@ -58,98 +80,6 @@ impl Nerdctl {
         self.test.containerd()
     }
 
-    /// The command `nerdctl ARGS`, in the test's namespace.
-    pub fn nerdctl(&self, args: &[&str]) -> Command {
-        let containerd = self.containerd();
-        let mut command = Command::new(env::nerdctl());
-        command
-            .arg("--address")
-            .arg(containerd.address())
-            .args(["--namespace", &containerd.namespace()])
-            .args(["--snapshotter", env::snapshotter(&self.folder)])
-            .args(["--cgroup-manager", "cgroupfs"])
-            .arg("--data-root")
-            .arg(self.folder.join("data"))
-            .arg("--cni-path")
-            .arg(cache().join("containerd-1.6/cni"))
-            .arg("--cni-netconfpath")
-            .arg(containerd.scratch().join("net.d"))
-            .args(args);
-        // Not the machine's own configuration.
-        command.env("NERDCTL_TOML", self.folder.join("nerdctl.toml"));
-        command.env("DOCKER_CONFIG", self.folder.join("client"));
-        command.env("TMPDIR", containerd.temporary());
-        command
-    }
-
-    /// Runs `nerdctl ARGS` to its end.
-    #[track_caller]
-    pub fn call(&self, args: &[&str]) -> Done {
-        Job::start(self.nerdctl(args)).wait(SOON)
-    }
-
-    /// The command `nerdctl run FLAGS IMAGE WORDS`; the words replace the image's Cmd, not its Entrypoint.
-    pub fn run_command(&self, flags: &[&str], image: Image, words: &[&str]) -> Command {
-        self.nerdctl(&[&["run"], fixed(flags), flags, &[image.name()], words].concat())
-    }
-
-    /// `nerdctl create --name NAME`; its id.
-    #[track_caller]
-    pub fn create(&self, name: &str, flags: &[&str], image: Image, words: &[&str]) -> String {
-        let named = ["create", "--name", name];
-        let args = [&named, fixed(flags), flags, &[image.name()], words].concat();
-        self.call(&args).expect(0).text().trim().to_owned()
-    }
-
-    /// Starts `nerdctl run --rm FLAGS IMAGE WORDS` in the foreground.
-    #[track_caller]
-    pub fn spawn(&self, flags: &[&str], image: Image, words: &[&str]) -> Job {
-        Job::start(self.run_command(&[&["--rm"], flags].concat(), image, words))
-    }
-
-    /// Runs a container from beginning to end, as [`Nerdctl::spawn`].
-    #[track_caller]
-    pub fn run(&self, flags: &[&str], image: Image, words: &[&str]) -> Done {
-        self.spawn(flags, image, words).wait(BOOT)
-    }
-
-    /// `nerdctl run -d --name NAME`; its id.
-    #[track_caller]
-    pub fn run_detached(&self, name: &str, flags: &[&str], image: Image, words: &[&str]) -> String {
-        let command = self.run_command(&[&["-d", "--name", name], flags].concat(), image, words);
-        Job::start(command).wait(SOON).expect(0).text().trim().to_owned()
-    }
-
-    /// `nerdctl inspect` of a container.
-    #[track_caller]
-    pub fn inspect(&self, name: &str) -> Value {
-        let text = self.call(&["inspect", "--type", "container", name]).expect(0).text();
-        serde_json::from_str::<Value>(&text).unwrap()[0].take()
-    }
-
-    /// Waits until the state of a container is this one: `running`, `exited`, `paused`; its `State` from `inspect`.
-    #[track_caller]
-    pub fn wait_for_status(&self, name: &str, status: &str) -> Value {
-        eventually_some(&format!("{name} is {status}"), || {
-            let state = self.inspect(name)["State"].take();
-            (state["Status"] == status).then_some(state)
-        })
-    }
-
-    /// Waits until `nerdctl logs` has this text.
-    #[track_caller]
-    pub fn wait_for_logs(&self, name: &str, text: &str) -> String {
-        let deadline = Instant::now() + BOOT;
-        loop {
-            let logs = self.call(&["logs", name]).expect(0).text();
-            if logs.contains(text) {
-                return logs;
-            }
-            assert!(Instant::now() < deadline, "no {text:?} in the logs of {name}: {logs:?}");
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-
     /// Nothing was left behind so far: no container may be there.
     #[track_caller]
     pub fn check(&self) {
@@ -177,10 +107,4 @@ impl Nerdctl {
             }
         }
     }
-}
-
-/// The flags that all containers have.
-fn fixed(flags: &[&str]) -> &'static [&'static str] {
-    const FIXED: [&str; 6] = ["--net", "none", "--pull", "never", "--runtime", "io.containerd.urunc.v2"];
-    if flags.contains(&"--net") { &FIXED[2..] } else { &FIXED }
 }

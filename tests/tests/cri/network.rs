@@ -1,8 +1,8 @@
 //! The network of a pod is its guest's.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    io::{BufRead, BufReader, Write},
+    net::{IpAddr, SocketAddr, TcpListener},
     process::Command,
     thread,
     time::Duration,
@@ -11,7 +11,9 @@ use std::{
 use rustix::process::Signal;
 use urunc_tests::{
     direct::{cache, eventually},
-    harness::{BOOT, Container, Done, Image, Job, Member, Node, Pod, SOON, Scene, Setup, Version, within},
+    harness::{
+        BOOT, Container, Done, Image, Job, Member, Node, Pod, SOON, Scene, Setup, Version, page, within,
+    },
 };
 
 /// Long enough for a guest that has heard the power button.
@@ -131,7 +133,7 @@ fn serves(node: &Node, member: &Member, addresses: &[String]) {
     assert!(text.contains("guest: net eth0 "), "{text}");
     for address in addresses {
         ping(address).expect(0);
-        let page = fetch(address.parse().unwrap());
+        let page = page(address.parse().unwrap());
         assert!(page.contains("hello from "), "{address}: {page}");
     }
 }
@@ -140,15 +142,6 @@ fn ping(address: &str) -> Done {
     let mut command = Command::new(cache().join("guest/busybox"));
     command.args(["ping", "-c", "1", "-W", "10", address]);
     Job::start(command).wait(SOON)
-}
-
-fn fetch(address: IpAddr) -> String {
-    let mut stream = TcpStream::connect_timeout(&(address, 80).into(), SOON).unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    write!(stream, "GET / HTTP/1.0\r\n\r\n").unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
-    page
 }
 
 /// Greets whoever asks at this address of the host; where it listens.

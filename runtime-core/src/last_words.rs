@@ -57,12 +57,18 @@ impl LastWords {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).total
     }
 
-    /// The end of what was said, as text.
-    pub fn text(&self) -> String {
+    /// The end of what was said behind the first `before` bytes, as text.
+    pub fn text_since(&self, before: u64) -> String {
         self.drain();
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let (a, b) = said.tail.as_slices();
-        String::from_utf8_lossy(&[a, b].concat()).trim().to_owned()
+        let new = usize::try_from(said.total.saturating_sub(before)).unwrap_or(usize::MAX);
+        let tail: Vec<u8> = said.tail.iter().copied().skip(said.tail.len().saturating_sub(new)).collect();
+        String::from_utf8_lossy(&tail).trim().to_owned()
+    }
+
+    /// The end of what was said, as text.
+    pub fn text(&self) -> String {
+        self.text_since(0)
     }
 }
 

@@ -48,7 +48,7 @@ mod verbs;
 
 pub use error::{Error, Kind};
 /// What is answered to Stats.
-pub use host_cgroup::{Counter, CpuStats, MemoryStats, PidsStats, Stats};
+pub use host_cgroup::{Counter, CpuStats, DeviceIo, IoStats, MemoryStats, PidsStats, Pressure, Stall, Stats};
 pub use runtime::{CreateInput, Runtime};
 /// Why a container has ended.
 pub use vmm_api::Reason;

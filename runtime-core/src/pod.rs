@@ -60,9 +60,17 @@ impl Pod {
         Ok(Self { dir, name, namespace: namespace.to_owned(), group: group.to_owned() })
     }
 
+    /// The same where the folder is there already; `None`: there is no pod.
+    pub fn find(layout: &Layout, namespace: &str, group: &str) -> Result<Option<Self>, Error> {
+        if !layout.pods().is_dir() {
+            return Ok(None);
+        }
+        Self::open(layout, namespace, group).map(Some)
+    }
+
     /// Takes the pod lock.
     pub fn lock(&self, deadline: Instant) -> Result<Lock, Error> {
-        let name = format!("{}.lock", self.name);
+        let name = self.lock_file();
         Lock::acquire(&self.dir, &name, deadline)?
             .ok_or_else(|| Error::Locked { path: self.dir.path().join(name) })
     }
@@ -102,6 +110,25 @@ impl Pod {
         Ok(lock.unlink(&self.dir)?)
     }
 
+    /// Removes a socket at which nobody listens, where the pod file that should name it is lost: with it goes whatever
+    /// stands in that file's place.
+    pub fn forget_deserted(&self, socket: &Path) -> Result<(), Error> {
+        // Nothing of it, as ever: then no lock is made either.
+        if inode_of(socket).is_none() && inode_of(&self.dir.path().join(self.file())).is_none() {
+            return Ok(());
+        }
+        let Some(lock) = Lock::acquire(&self.dir, &self.lock_file(), Instant::now())? else { return Ok(()) };
+        let is_there = inode_of(socket).is_some();
+        if self.read().is_some() || is_there && !is_deserted(socket) {
+            return Ok(());
+        }
+        if is_there {
+            fs::remove_file(socket).map_err(Error::file("remove the socket", socket))?;
+        }
+        self.dir.remove(self.file())?;
+        self.unlock(lock)
+    }
+
     /// Removes the lock where no pod file was written.
     pub fn unlock(&self, lock: Lock) -> Result<(), Error> {
         self.dir.remove_leftover(&self.file())?;
@@ -110,6 +137,10 @@ impl Pod {
 
     fn file(&self) -> String {
         format!("{}.json", self.name)
+    }
+
+    fn lock_file(&self) -> String {
+        format!("{}.lock", self.name)
     }
 }
 

@@ -60,7 +60,12 @@ pub fn unwind_orphan(
     let notes = Notes::new(layout.cgroup_notes());
     match dir.read() {
         Read::Absent => {
-            // A directory without a record means that nothing happened.
+            if told == Told::Later && living_owner(layout, &dir)?.is_some() {
+                // Lost under its daemon, which has it in memory, and ends it.
+                return Ok(Outcome::Nothing);
+            }
+            // A directory without a record means that nothing happened, or that it was lost.
+            unwind_derived(&notes, &dir, deadline)?;
             dir.remove(lock)?;
             Ok(Outcome::Nothing)
         }
@@ -141,6 +146,17 @@ pub(crate) fn is_owned(layout: &Layout, dir: &RunDir) -> Result<bool, Error> {
         }
     }
     Ok(false)
+}
+
+/// The daemon that lives whose directory without a record this is. A marker that names nobody is of a Create that was
+/// cut off before it made anything.
+pub(crate) fn living_owner(layout: &Layout, dir: &RunDir) -> Result<Option<String>, Error> {
+    for owner in dir.owners()? {
+        if layout::is_instance(&owner) && owner::is_alive(layout, &owner)? {
+            return Ok(Some(owner));
+        }
+    }
+    Ok(None)
 }
 
 /// Unwinds a record whose lock is held.

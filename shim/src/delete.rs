@@ -5,6 +5,8 @@
 //! or not ours. What it cannot finish goes to a detached `gc`.
 
 use std::{
+    ffi::OsStr,
+    fs,
     io::{Write, stdout},
     os::unix::process::CommandExt,
     path::Path,
@@ -21,7 +23,7 @@ use protobuf::Message;
 use record_store::Read;
 use runtime_core::{
     config::Config,
-    layout::Layout,
+    layout::{Layout, hex_digest},
     owner,
     pod::Pod,
     record::{BundleId, Exit, Record, RunDir},
@@ -63,7 +65,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         Ok(record) => {
             print(record.pid(), record.exit.unwrap_or_else(Exit::killed))?;
             remove_tombstone(&dir, record)?;
-            tidy(&layout);
+            forget_daemon(flags, &layout);
         }
         Err(_) => {
             print(record.pid(), record.exit.unwrap_or_else(Exit::killed))?;
@@ -100,7 +102,7 @@ fn find(flags: &Flags, layout: &Layout) -> Result<Option<(RunDir, Record)>, Erro
     let none = || {
         // A daemon that was killed before or after its last container leaves its socket and its pod file.
         await_dying_daemon(flags, layout)?;
-        tidy(layout);
+        forget_daemon(flags, layout);
         Ok(None)
     };
     let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else { return none() };
@@ -115,7 +117,7 @@ fn find(flags: &Flags, layout: &Layout) -> Result<Option<(RunDir, Record)>, Erro
             await_dying_daemon(flags, layout)?;
             let deadline = Instant::now() + BUDGET;
             let unwound = unwind_orphan(layout, &flags.namespace, &flags.id, Told::Now, deadline);
-            tidy(layout);
+            forget_daemon(flags, layout);
             unwound?;
             return none();
         }
@@ -130,11 +132,30 @@ fn find(flags: &Flags, layout: &Layout) -> Result<Option<(RunDir, Record)>, Erro
 /// containerd calls as soon as the connection breaks, which may be before a daemon that was killed has let go of its
 /// owner lock: then it is waited for. One that answers lives, and stays.
 fn await_dying_daemon(flags: &Flags, layout: &Layout) -> Result<(), Error> {
-    let Some(file) = Pod::open(layout, &flags.namespace, &group(flags))?.read() else { return Ok(()) };
+    let pod = Pod::find(layout, &flags.namespace, &group(flags))?;
+    let Some(file) = pod.and_then(|pod| pod.read()) else { return Ok(()) };
     if !owner::is_alive(layout, &file.owner)? || private::is_alive(&file.socket, ACKNOWLEDGE) {
         return Ok(());
     }
     dies(layout, &file.owner).map(drop)
+}
+
+/// Removes what daemons that are gone left; also where the pod file is lost that names this pod's socket, by what
+/// `start` wrote into the bundle.
+fn forget_daemon(flags: &Flags, layout: &Layout) {
+    tidy(layout);
+    let group = group(flags);
+    let name = hex_digest(&[&flags.address, &flags.namespace, &group]);
+    let Ok(address) = fs::read_to_string("address") else { return };
+    let Some(socket) = address.trim().strip_prefix("unix://").map(Path::new) else { return };
+    if socket.file_name() != Some(OsStr::new(&name)) {
+        return;
+    }
+    let forgotten = Pod::find(layout, &flags.namespace, &group)
+        .and_then(|pod| pod.map_or(Ok(()), |pod| pod.forget_deserted(socket)));
+    if let Err(e) = forgotten {
+        tracing::warn!(error = e.chain(), "the socket of a dead daemon was not removed");
+    }
 }
 
 /// Whether the daemon is dead soon.
@@ -201,6 +222,10 @@ fn hand_over(layout: &Layout, record: &Record, deadline: Instant) -> Result<(), 
     let file =
         Pod::open(layout, &record.namespace, &record.group)?.read().filter(|f| f.owner == record.owner);
     let Some(file) = file else {
+        // One that is dying needs no asking.
+        if dies(layout, &record.owner)? {
+            return Ok(());
+        }
         return Err(not_clean(&record.id, "its daemon lives but nobody knows where"));
     };
     if private::end(&file.socket, &record.id, &record.txid, ACKNOWLEDGE) {

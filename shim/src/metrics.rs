@@ -1,11 +1,11 @@
 //! A sample of a container's usage as containerd's clients read it: the message is that of the host's cgroup version.
 //!
 //! What was not counted is left out, so that nobody takes it for a zero; a limit that is not there is what containerd's
-//! own shim says then. The lists of block devices are there and empty: nerdctl dies of a message without them.
+//! own shim says then. The list of block devices is there also when it is empty: nerdctl dies of a message without it.
 
 use containerd_shim_protos::{cgroups::metrics as v1, cgroups_v2::metrics as v2};
 use protobuf::{Message, MessageField, well_known_types::any::Any};
-use runtime_core::{Counter, CpuStats, MemoryStats, PidsStats, Stats};
+use runtime_core::{Counter, CpuStats, DeviceIo, IoStats, MemoryStats, PidsStats, Pressure, Stall, Stats};
 
 /// v1's way to say that memory has no limit: the largest multiple of a page.
 const V1_UNLIMITED: u64 = 0x7fff_ffff_ffff_f000;
@@ -35,8 +35,30 @@ fn legacy(stats: &Stats) -> v1::Metrics {
             ..v1::PidsStat::default()
         }),
         memory_oom_control: field(stats.memory.as_ref(), |_| oom),
-        blkio: MessageField::some(v1::BlkIOStat::default()),
+        blkio: MessageField::some(stats.io.as_ref().map(legacy_io).unwrap_or_default()),
         ..v1::Metrics::default()
+    }
+}
+
+fn legacy_io(io: &IoStats) -> v1::BlkIOStat {
+    type Value = fn(&DeviceIo) -> u64;
+    let entries = |values: [(&str, Value); 2]| {
+        let of = |device: &DeviceIo| {
+            let entry = |(op, value): (&str, Value)| v1::BlkIOEntry {
+                op: op.to_owned(),
+                major: device.major,
+                minor: device.minor,
+                value: value(device),
+                ..v1::BlkIOEntry::default()
+            };
+            values.map(entry)
+        };
+        io.devices.iter().flat_map(of).collect()
+    };
+    v1::BlkIOStat {
+        io_service_bytes_recursive: entries([("Read", |d| d.read_bytes), ("Write", |d| d.written_bytes)]),
+        io_serviced_recursive: entries([("Read", |d| d.reads), ("Write", |d| d.writes)]),
+        ..v1::BlkIOStat::default()
     }
 }
 
@@ -120,6 +142,7 @@ fn unified(stats: &Stats) -> v2::Metrics {
             nr_periods: cpu.periods,
             nr_throttled: cpu.throttled,
             throttled_usec: cpu.throttled_ns / 1000,
+            psi: field(cpu.pressure.as_ref(), psi),
             ..v2::CPUStat::default()
         }),
         memory: field(stats.memory.as_ref(), unified_memory),
@@ -139,8 +162,37 @@ fn unified(stats: &Stats) -> v2::Metrics {
                 ..v2::MemoryEvents::default()
             }
         }),
-        io: MessageField::some(v2::IOStat::default()),
+        io: MessageField::some(stats.io.as_ref().map(unified_io).unwrap_or_default()),
         ..v2::Metrics::default()
+    }
+}
+
+fn unified_io(io: &IoStats) -> v2::IOStat {
+    let entry = |device: &DeviceIo| v2::IOEntry {
+        major: device.major,
+        minor: device.minor,
+        rbytes: device.read_bytes,
+        wbytes: device.written_bytes,
+        rios: device.reads,
+        wios: device.writes,
+        ..v2::IOEntry::default()
+    };
+    v2::IOStat {
+        usage: io.devices.iter().map(entry).collect(),
+        psi: field(io.pressure.as_ref(), psi),
+        ..v2::IOStat::default()
+    }
+}
+
+fn psi(pressure: &Pressure) -> v2::PSIStats {
+    let data = |stall: &Stall| {
+        let [avg10, avg60, avg300] = stall.averages.map(|hundredths| f64::from(hundredths) / 100.0);
+        v2::PSIData { avg10, avg60, avg300, total: stall.total_us, ..v2::PSIData::default() }
+    };
+    v2::PSIStats {
+        some: field(Some(&pressure.some), data),
+        full: field(Some(&pressure.full), data),
+        ..v2::PSIStats::default()
     }
 }
 
@@ -185,6 +237,7 @@ fn unified_memory(memory: &MemoryStats) -> v2::MemoryStat {
         swap_usage: swap.usage,
         swap_limit: swap.limit.unwrap_or(u64::MAX),
         swap_max_usage: swap.max,
+        psi: field(memory.pressure.as_ref(), psi),
         ..v2::MemoryStat::default()
     }
 }
@@ -202,7 +255,11 @@ mod tests {
             ..MemoryStats::default()
         };
         let cpu = CpuStats { total_ns: 5000, ..CpuStats::default() };
-        Stats { is_v2, cpu: Some(cpu), memory: Some(memory), pids: None, oom_kills: 2 }
+        let disk = DeviceIo { major: 254, read_bytes: 4096, written_bytes: 8192, ..DeviceIo::default() };
+        let some = Stall { averages: [150, 0, 0], total_us: 9 };
+        let pressure = is_v2.then_some(Pressure { some, ..Pressure::default() });
+        let io = Some(IoStats { devices: vec![disk], pressure });
+        Stats { is_v2, cpu: Some(cpu), memory: Some(memory), pids: None, io, oom_kills: 2 }
     }
 
     #[test]
@@ -214,7 +271,9 @@ mod tests {
         assert_eq!((metrics.memory.usage.usage, metrics.memory.usage.limit), (7, V1_UNLIMITED));
         assert_eq!((metrics.memory.total_rss, metrics.memory_oom_control.oom_kill), (5, 2));
         assert!(metrics.pids.is_none() && metrics.memory.swap.is_none());
-        assert!(metrics.blkio.is_some());
+        let moved = &metrics.blkio.io_service_bytes_recursive;
+        let moved: Vec<_> = moved.iter().map(|e| (e.op.as_str(), e.major, e.value)).collect();
+        assert_eq!(moved, [("Read", 254, 4096), ("Write", 254, 8192)]);
     }
 
     #[test]
@@ -225,6 +284,7 @@ mod tests {
         assert_eq!(metrics.cpu.usage_usec, 5);
         assert_eq!((metrics.memory.usage, metrics.memory.usage_limit, metrics.memory.anon), (7, u64::MAX, 6));
         assert_eq!(metrics.memory_events.oom_kill, 2);
-        assert!(metrics.io.is_some());
+        assert_eq!((metrics.io.usage[0].major, metrics.io.usage[0].wbytes), (254, 8192));
+        assert_eq!((metrics.io.psi.some.avg10, metrics.io.psi.some.total), (1.5, 9));
     }
 }

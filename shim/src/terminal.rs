@@ -6,10 +6,14 @@
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use runtime_core::{container::Container, record::Exit, stdio::Terminal};
-use rustix::io::{Errno, read, write};
+use rustix::{
+    fs::{FileType, fstat},
+    io::{Errno, read, write},
+};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::watch,
+    task::spawn_blocking,
     time::sleep,
 };
 
@@ -37,7 +41,7 @@ pub fn serve(container: &Arc<Container>) {
 async fn copy(terminal: Terminal, end: End) -> io::Result<()> {
     let Terminal { master, input, output } = terminal;
     let (to, from) = (registered(master.try_clone()?)?, registered(master)?);
-    let output = output.map(registered).transpose()?;
+    let output = output.map(Output::of).transpose()?;
     if let Some(input) = input.map(registered).transpose()? {
         let mut end = end.clone();
         tokio::spawn(async move {
@@ -65,11 +69,7 @@ async fn copy_input(input: &AsyncFd<OwnedFd>, master: &AsyncFd<OwnedFd>) -> io::
     }
 }
 
-async fn copy_output(
-    master: &AsyncFd<OwnedFd>,
-    mut output: Option<AsyncFd<OwnedFd>>,
-    end: &End,
-) -> io::Result<()> {
+async fn copy_output(master: &AsyncFd<OwnedFd>, mut output: Option<Output>, end: &End) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let n = match before_stall(end, take(master, &mut buffer)).await {
@@ -80,11 +80,40 @@ async fn copy_output(
         };
         let mut rest = &buffer[..n];
         while let (Some(to), false) = (&output, rest.is_empty()) {
-            match before_stall(end, put(to, rest)).await {
+            match before_stall(end, to.put(rest)).await {
                 None => return Ok(()),
                 Some(Ok(n)) => rest = &rest[n..],
+                // A disk that is full loses output.
+                Some(Err(_)) if matches!(to, Output::File(_)) => rest = &[],
                 // A logger that is dead: the guest goes on.
                 Some(Err(_)) => output = None,
+            }
+        }
+    }
+}
+
+/// Where output goes.
+enum Output {
+    /// A FIFO or a pipe.
+    Stream(AsyncFd<OwnedFd>),
+    /// A file, whose writes may wait for its disk.
+    File(Arc<OwnedFd>),
+}
+
+impl Output {
+    fn of(fd: OwnedFd) -> io::Result<Self> {
+        match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
+            FileType::RegularFile => Ok(Self::File(Arc::new(fd))),
+            _ => registered(fd).map(Self::Stream),
+        }
+    }
+
+    async fn put(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stream(to) => put(to, bytes).await,
+            Self::File(file) => {
+                let (file, bytes) = (file.clone(), bytes.to_vec());
+                Ok(spawn_blocking(move || write(&file, &bytes)).await??)
             }
         }
     }

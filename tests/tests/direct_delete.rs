@@ -363,6 +363,76 @@ fn a_record_that_cannot_be_read_is_set_aside_and_its_processes_are_ended() {
 }
 
 #[test]
+fn what_stands_in_the_place_of_a_record_holds_up_nobody() {
+    let Some(bench) = Bench::released() else { return };
+    for kind in ["FIFO", "folder", "link"] {
+        let (bundle, _) = bench.orphaned("c1");
+        let survivor = Survivor::new(&bench, "c1");
+        let record = bench.run_directory("c1").join("record.json");
+        fs::remove_file(&record).unwrap();
+        match kind {
+            "FIFO" => mkfifo(&record),
+            "folder" => fs::create_dir(&record).unwrap(),
+            _ => std::os::unix::fs::symlink("/etc/hostname", &record).unwrap(),
+        }
+        let deleted = bench.delete(&bundle);
+        assert_ne!(deleted.code, Some(0), "{kind}");
+        assert!(deleted.stderr.contains("no regular file"), "{kind}: {}", deleted.stderr);
+        assert!(deleted.took < BUDGET && survivor.was_killed(), "{kind}");
+        assert_eq!(leaves(&bench.namespace, "c1"), Vec::<&Path>::new());
+        bench.delete(&bundle).deleted();
+        bundle.remove();
+        let aside = record.with_extension("json.unreadable");
+        fs::remove_file(&aside).or_else(|_| fs::remove_dir(&aside)).unwrap();
+        bench.run("c1", 4);
+        bench.check();
+    }
+    bench.finish();
+}
+
+fn mkfifo(path: &Path) {
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
+}
+
+#[test]
+fn a_delete_of_nothing_needs_no_folder() {
+    let Some(mut bench) = Bench::released() else { return };
+    // Where nothing can be made, nothing was.
+    bench.set_variable("URUNC_ROOT", "/proc/sys/urunc");
+    let bundle = bench.bundle("c1", &Spec::tiny("hang"));
+    let deleted = bench.delete(&bundle);
+    assert_eq!((deleted.deleted().exit_status, deleted.stderr.as_str()), (137, ""));
+    bundle.remove();
+    bench.finish();
+}
+
+#[test]
+fn a_tombstone_that_cannot_be_written_keeps_neither_daemon_nor_id() {
+    let Some(bench) = Bench::with_faults() else { return };
+    for daemon in ["lives", "is dead"] {
+        let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
+        shim.client.start("c1").unwrap();
+        if daemon == "is dead" {
+            shim.daemon.kill();
+        }
+        bench.faults.set(&["record.write=error"]);
+        let deleted = bench.delete(&bundle);
+        assert_eq!((deleted.deleted().pid, deleted.deleted().exit_status), (pid, 137), "the daemon {daemon}");
+        assert!(bench.faults.has_fired("record.write"));
+        bundle.remove();
+        if daemon == "lives" {
+            shim.client.shutdown("c1");
+            assert!(shim.daemon.ends_within(SOON), "its daemon stays");
+        }
+        bench.faults.set(&[]);
+        bench.check();
+        bench.run("c1", 6);
+    }
+    bench.finish();
+}
+
+#[test]
 fn a_run_directory_without_a_record_means_that_nothing_happened() {
     let Some(bench) = Bench::released() else { return };
     for files in

@@ -23,7 +23,11 @@ const IDLE: Duration = Duration::from_secs(15);
 
 fn run(bench: &Bench, id: &str, words: &str) -> (Shim, Bundle, Proc) {
     // Without a pid namespace: the first process of one is deaf to what it has no handler for.
-    let bundle = bench.bundle(id, &Spec::tiny(words).on_the_host());
+    start(bench, id, &Spec::tiny(words).on_the_host())
+}
+
+fn start(bench: &Bench, id: &str, spec: &Spec) -> (Shim, Bundle, Proc) {
+    let bundle = bench.bundle(id, spec);
     let shim = bench.start(&bundle);
     let pid = shim.client.create(&bundle).unwrap();
     let monitor = Proc::of(pid.cast_signed());
@@ -53,7 +57,10 @@ fn each_end_has_a_reason_of_its_own() {
     let (shim, bundle, _) = run(&bench, "zero", "exit=0");
     ended(&bench, &shim, bundle, 0, "guest-status", "the guest told its status");
 
-    let (shim, bundle, _) = run(&bench, "reset", "triple");
+    let (shim, bundle, _) = run(&bench, "triple", "triple");
+    ended(&bench, &shim, bundle, 71, "triple-fault", "the guest met a triple fault");
+
+    let (shim, bundle, _) = start(&bench, "reset", &Spec::with_initrd("reset").on_the_host());
     ended(&bench, &shim, bundle, 129, "reset", "the guest was reset");
 
     for (signal, status) in [(Signal::KILL, 137), (Signal::TERM, 143)] {

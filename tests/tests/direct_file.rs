@@ -2,15 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use containerd_shim_protos::ttrpc::Code;
-use urunc_tests::direct::{Bench, Bundle, Spec, assert_same, lines, much};
+use urunc_tests::direct::{Bench, Bundle, Small, Spec, assert_same, lines, much};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -49,29 +44,11 @@ fn much_output_is_appended_to_a_file_that_is_made() {
     bench.finish();
 }
 
-/// Unmounts what was mounted, whatever happens.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(path: PathBuf) -> Self {
-        fs::create_dir(&path).unwrap();
-        let args = ["-t", "tmpfs", "-o", "size=64k,mode=700", "urunc-small"];
-        assert!(Command::new("mount").args(args).arg(&path).status().unwrap().success());
-        Self(path)
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        Command::new("umount").arg(&self.0).status().ok();
-    }
-}
-
 #[test]
 fn a_full_disk_loses_output_and_stops_nothing() {
     let Some(bench) = Bench::released() else { return };
-    let small = Small::mount(bench.scratch().join("small"));
-    let file = small.0.join("log");
+    let small = Small::mount(&bench.scratch().join("small"));
+    let file = small.path().join("log");
     let words = "out=200000 exit=3";
     let bundle = to_file(bench.bundle("c1", &Spec::tiny(words)), &file);
     let shim = bench.start(&bundle);

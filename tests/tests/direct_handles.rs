@@ -5,8 +5,9 @@
 
 use std::{fs, path::Path};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use urunc_tests::direct::{Bench, Spec, Survivor, eventually, hierarchies, leaves, unseal};
+use urunc_tests::direct::{Bench, Proc, Spec, Survivor, eventually, hierarchies, leaves, unseal};
 
 /// A process as a record names it.
 fn named(pid: i32) -> Value {
@@ -62,6 +63,74 @@ fn what_a_record_lacks_is_found_by_what_it_has() {
     bench.delete(&bundle).deleted();
     assert!(inside.was_killed() && outside.was_killed());
     bundle.remove();
+    bench.finish();
+}
+
+#[test]
+fn a_record_that_is_lost_is_made_up_for_by_its_marker() {
+    let Some(bench) = Bench::released() else { return };
+    for verb in ["delete", "create", "another's sweep"] {
+        let bundle = bench.orphaned("c1").0;
+        let survivor = Survivor::new(&bench, "c1");
+        fs::remove_file(bench.run_directory("c1").join("record.json")).unwrap();
+        match verb {
+            "delete" => drop(bench.delete(&bundle).deleted()),
+            "create" => {
+                bundle.remove();
+                bench.run("c1", 3);
+                assert!(survivor.was_killed(), "{verb}");
+                continue;
+            }
+            _ => {
+                let (shim, other, _) = bench.created("c2", &Spec::tiny("hang"));
+                eventually("the sweep", || !bench.run_directory("c1").exists());
+                bench.end(&shim, other);
+            }
+        }
+        assert!(survivor.was_killed(), "{verb}");
+        assert!(!bench.run_directory("c1").exists(), "{verb}");
+        bundle.remove();
+        bench.check();
+    }
+    // Under a daemon that lives it is nobody else's; that one ends its container when containerd says so.
+    let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
+    fs::remove_file(bench.run_directory("c1").join("record.json")).unwrap();
+    let (swept, _) = bench.orphaned("zz-last");
+    let (sweeper, other, _) = bench.created("c2", &Spec::tiny("hang"));
+    eventually("the sweep", || bench.record("zz-last").is_some_and(|r| r["tombstone"] == true));
+    assert!(Proc::of(pid.cast_signed()).is_alive(), "a guest of a living daemon was killed");
+    bench.delete(&swept).deleted();
+    swept.remove();
+    bench.end(&sweeper, other);
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
+#[test]
+fn a_pod_file_that_is_lost_keeps_nothing() {
+    let Some(bench) = Bench::released() else { return };
+    for what in ["garbled", "removed"] {
+        for moment in ["dead", "dying", "idle"] {
+            let bundle = bench.bundle("c1", &Spec::tiny("hang")).without_stdio();
+            let shim = bench.start(&bundle);
+            if moment != "idle" {
+                shim.client.create(&bundle).unwrap();
+            }
+            match what {
+                "garbled" => fs::write(bench.pod_file("c1"), "{").unwrap(),
+                _ => fs::remove_file(bench.pod_file("c1")).unwrap(),
+            }
+            match moment {
+                "dying" => shim.daemon.signal(Signal::KILL),
+                _ => shim.daemon.kill(),
+            }
+            assert!(bench.socket("c1").exists());
+            bench.delete(&bundle).deleted();
+            assert!(!bench.socket("c1").exists() && !bench.pod_file("c1").exists(), "{what}, {moment}");
+            bundle.remove();
+            bench.check();
+        }
+    }
     bench.finish();
 }
 

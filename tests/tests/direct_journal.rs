@@ -13,6 +13,9 @@ const ROUNDS: &str = "URUNC_TEST_JOURNAL";
 /// What a Create writes, in this order: the intents of both steps, who the launcher is; the plan; the commit.
 const WRITES: [&str; 5] = ["record.json", "record.json", "record.json", "plan.json", "record.json"];
 
+/// What they may cost on a tmpfs, in microseconds.
+const GOAL: u64 = 500;
+
 /// The writes of one Create: what was written, and how many microseconds that took.
 fn writes(log: &str) -> Vec<(String, u64)> {
     let field = |line: &str, name: &str| {
@@ -51,6 +54,8 @@ fn all_writes_of_one_create() {
         }
         sums.sort_unstable();
         let (p50, most) = (sums[sums.len() / 2], sums[sums.len() - 1]);
+        // The quickest: what a busy machine adds is not ours.
+        assert!(kind != "tmpfs" || sums[0] <= GOAL, "{sums:?} us are more than {GOAL} us");
         eprintln!("journal of one Create on {kind}: p50 {p50} us, most {most} us of {rounds}");
         bench.finish();
     }

@@ -41,10 +41,6 @@ fn a_bundle_that_asks_for_what_is_not_built() {
     unimplemented(bench.bundle("c1", &spec), &["user namespace", "hostUsers"]);
 
     let mut bundle = bench.bundle("c1", &tiny()).without_stdio();
-    bundle.terminal = true;
-    bundle.stdout = "file:///var/log/c1".to_owned();
-    unimplemented(bundle, &["terminal", "file://"]);
-    let mut bundle = bench.bundle("c1", &tiny()).without_stdio();
     bundle.stdout = "npipe:////./pipe/c1".to_owned();
     unimplemented(bundle, &["stdout", "npipe", "FIFO"]);
     unimplemented(bench.bundle("c1", &tiny().key("block", "/disk")), &["block"]);

@@ -44,6 +44,7 @@ fn assert_gone(bench: &Bench, id: &str, after: &str) {
 
 // ---- #767 ----
 
+/// urunc #767: the shim's Create failed behind the making of the task, and nobody knew of that task any more.
 #[test]
 fn urunc_767_a_choice_that_cannot_be_made_in_create_is_made_at_start() {
     let Some(bench) = Bench::with_faults() else { return };
@@ -76,6 +77,7 @@ fn urunc_767_a_choice_that_cannot_be_made_in_create_is_made_at_start() {
     bench.finish();
 }
 
+/// urunc #767, where it is Start that fails: the container is as it was before.
 #[test]
 fn urunc_767_a_choice_that_fails_at_start_leaves_a_created_container() {
     let Some(bench) = Bench::with_faults() else { return };
@@ -120,6 +122,7 @@ fn urunc_767_a_choice_that_fails_at_start_leaves_a_created_container() {
     bench.finish();
 }
 
+/// urunc #767, where what is wrong is known at once: nothing was made.
 #[test]
 fn urunc_767_a_choice_that_is_wrong_is_an_error_of_create() {
     let Some(bench) = Bench::released() else { return };
@@ -204,6 +207,8 @@ fn recover(bench: &Bench, bundle: Bundle, with_delete: bool, after: &str) {
     bench.check();
 }
 
+/// urunc #778, #751: a crash in Create left the pid -1 in the state: `kill(-1, 0)` took it for running for ever, and the
+/// clean-up's `kill(-1, SIGKILL)` killed every process of the host.
 #[test]
 fn urunc_778_751_the_daemon_is_killed_at_every_point_of_create() {
     let Some(bench) = Bench::with_faults() else { return };
@@ -233,6 +238,7 @@ fn urunc_778_751_the_daemon_is_killed_at_every_point_of_create() {
     bench.finish();
 }
 
+/// urunc #778, #751, where it is Start that is cut off.
 #[test]
 fn urunc_778_751_the_daemon_is_killed_at_every_point_of_start() {
     let Some(bench) = Bench::with_faults() else { return };
@@ -269,6 +275,7 @@ fn launcher_at(bench: &Bench, point: &str) -> Vec<Proc> {
     processes
 }
 
+/// urunc #778, #751, where it is the process whose pid was to be written down that dies.
 #[test]
 fn urunc_778_751_the_launcher_is_killed_at_every_point_that_it_passes() {
     let Some(bench) = Bench::with_faults() else { return };
@@ -359,6 +366,7 @@ fn a_first_stage_that_is_killed_before_it_tells_of_its_child_fails_create_at_onc
     bench.finish();
 }
 
+/// urunc #778, #751, where it dies between Create and Start: an exit like any other.
 #[test]
 fn urunc_778_751_a_launcher_that_is_killed_at_its_gate_is_an_exit() {
     let Some(bench) = Bench::released() else { return };
@@ -562,6 +570,7 @@ fn live(client: &Client, bundle: &Bundle) {
     }
 }
 
+/// urunc #598: `state.json` was written in place; a crash in mid-write left a file that no verb could read again.
 #[test]
 fn urunc_598_every_record_is_whole_whenever_the_daemon_is_killed() {
     const ROUNDS: u64 = 120;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
@@ -16,7 +16,9 @@ use rustix::{
     fs::{CWD, FileType, Mode, OFlags, mknodat},
     termios::{LocalModes, OutputModes, tcgetattr, tcgetwinsize},
 };
-use urunc_tests::direct::{Bench, Bundle, Reader, Shim, Spec, assert_same, eventually, lines, much_input};
+use urunc_tests::direct::{
+    Bench, Bundle, Reader, Shim, Small, Spec, assert_same, eventually, lines, much_input,
+};
 
 /// With a terminal, as `ctr run -t` asks for one: stdin and stdout.
 fn terminal(bench: &Bench, words: &str) -> Bundle {
@@ -178,6 +180,35 @@ fn delete_waits_for_what_the_client_still_takes() {
     bench.delete(&bundle).deleted();
     drop(reader);
     bundle.remove();
+    bench.finish();
+}
+
+#[test]
+fn its_output_may_go_to_a_file() {
+    let Some(bench) = Bench::released() else { return };
+    let file = bench.scratch().join("log");
+    let mut bundle = terminal(&bench, "echo exit=3");
+    bundle.output = None;
+    bundle.stdout = format!("file://{}", file.display());
+    let (shim, _) = run(&bench, &bundle);
+    let logged = || fs::read_to_string(&file).unwrap();
+    eventually("it talks", || logged().ends_with("tiny: echo\n"));
+    type_in(&bundle, "typed\nquit\n");
+    assert_eq!(shim.client.wait("c1"), Ok(3));
+    bench.end(&shim, bundle);
+    assert_same(&logged(), &format!("{}tiny: echo\ntyped\n", Spec::greeting("echo exit=3")));
+
+    // One that takes nothing any more, as a full disk.
+    let mut bundle = terminal(&bench, "out=200000 exit=4");
+    bundle.output = None;
+    let full = Small::mount(&bench.scratch().join("small"));
+    bundle.stdout = format!("file://{}", full.path().join("log").display());
+    let (shim, _) = run(&bench, &bundle);
+    assert_eq!(shim.client.wait("c1"), Ok(4));
+    bench.end(&shim, bundle);
+    let kept = fs::read(full.path().join("log")).unwrap().len();
+    assert!((1..=64 * 1024).contains(&kept), "{kept}");
+    drop(full);
     bench.finish();
 }
 

@@ -145,7 +145,7 @@ impl Running {
             (None, None) => panic!("{status}"),
         };
         let said = self.control.hear();
-        (out, err.clone(), qemu().exit(raw, said, !err.is_empty()))
+        (out, err.clone(), qemu().exit(raw, said, &err))
     }
 
     fn line(&mut self) -> String {
@@ -213,18 +213,25 @@ fn the_other_ends_of_a_guest() {
     }
     let folder = tempfile::tempdir().unwrap();
     let kernel = tiny(folder.path());
-    for (word, status, reason) in [
-        ("exit=0", 0, Reason::GuestStatus),
-        ("exit=127", 127, Reason::GuestStatus),
-        ("triple", 129, Reason::Reset),
+    for (kind, word, status, reason, words) in [
+        (GuestKind::Unikraft, "exit=0", 0, Reason::GuestStatus, ""),
+        (GuestKind::Unikraft, "exit=127", 127, Reason::GuestStatus, ""),
+        (GuestKind::Unikraft, "triple", 71, Reason::TripleFault, "Triple fault\n"),
+        (GuestKind::Linux, "triple", 71, Reason::TripleFault, "Triple fault\n"),
+        (GuestKind::Linux, "reset", 129, Reason::Reset, ""),
     ] {
-        let mut running =
-            Running::start(&plan(&spec(GuestKind::Unikraft, Format::PvhElf, &["app", word])), &kernel);
+        let mut running = Running::start(&plan(&spec(kind, Format::PvhElf, &["/app", word])), &kernel);
         running.control.ready(soon()).unwrap();
         running.control.go(soon()).unwrap();
         let (_, err, exit) = running.end_with_reason();
-        assert_eq!((err.as_str(), exit), ("", GuestExit { status, reason }), "{word}");
+        assert_eq!((err.as_str(), exit), (words, GuestExit { status, reason }), "{word}");
     }
+    // The registers of further processors are no complaint.
+    let smp = GuestSpec { vcpus: 2, ..spec(GuestKind::Linux, Format::PvhElf, &["/app", "exit=0"]) };
+    let mut running = Running::start(&plan(&smp), &kernel);
+    running.control.ready(soon()).unwrap();
+    running.control.go(soon()).unwrap();
+    assert_eq!(running.end_with_reason().2, GuestExit { status: 0, reason: Reason::GuestStatus });
 }
 
 #[test]

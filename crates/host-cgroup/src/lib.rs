@@ -39,6 +39,8 @@ pub use notes::Notes;
 pub use path::{CgroupsPath, LeafName};
 pub use plan::{LeafIn, LeafPlan};
 pub use remove::{Presence, probe, remove};
-pub use stats::{Counter, CpuStats, MemoryStats, PidsStats, Stats, stats};
+pub use stats::{
+    Counter, CpuStats, DeviceIo, IoStats, MemoryStats, PidsStats, Pressure, Stall, Stats, stats,
+};
 pub use usage::{ParentRoom, memory_limit, oom_kills, parent_room};
 pub use values::{Amount, CpuQuota, Extra, Limits, MemoryLimit};

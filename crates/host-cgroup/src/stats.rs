@@ -1,4 +1,4 @@
-//! What the kernel counts for a leaf: CPU time, memory, processes, kills for want of memory.
+//! What the kernel counts for a leaf: CPU time, memory, processes, block devices, waiting, kills for want of memory.
 //!
 //! Usage is the leaf's own, for the caller's path may hold others. What belongs to a limit - the limit itself, how often
 //! it was hit, throttling - is the path's, where the limits are. It changes nothing, and a file that is not there (a
@@ -26,6 +26,8 @@ pub struct Stats {
     pub memory: Option<MemoryStats>,
     /// Processes and threads.
     pub pids: Option<PidsStats>,
+    /// Block devices; `None`: not accounted.
+    pub io: Option<IoStats>,
     /// How many processes the kernel has killed for want of memory.
     pub oom_kills: u64,
 }
@@ -48,6 +50,8 @@ pub struct CpuStats {
     pub throttled: u64,
     /// How long somebody had to wait for the next period.
     pub throttled_ns: u64,
+    /// Waiting for a processor.
+    pub pressure: Option<Pressure>,
 }
 
 /// Memory, in bytes.
@@ -66,6 +70,56 @@ pub struct MemoryStats {
     pub stat: BTreeMap<String, u64>,
     /// `memory.events`, by the kernel's names; v2 alone has it.
     pub events: BTreeMap<String, u64>,
+    /// Waiting for memory.
+    pub pressure: Option<Pressure>,
+}
+
+/// What went to and came from block devices.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IoStats {
+    /// Each of them.
+    pub devices: Vec<DeviceIo>,
+    /// Waiting for them.
+    pub pressure: Option<Pressure>,
+}
+
+/// What went to and came from one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceIo {
+    /// Its major number.
+    pub major: u64,
+    /// Its minor number.
+    pub minor: u64,
+    /// Bytes that were read.
+    pub read_bytes: u64,
+    /// Bytes that were written.
+    pub written_bytes: u64,
+    /// How often something was read.
+    pub reads: u64,
+    /// How often something was written.
+    pub writes: u64,
+}
+
+/// Pressure stall information (the kernel's Documentation/accounting/psi.rst); v2 alone has it by cgroup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pressure {
+    /// Some of the tasks waited.
+    pub some: Stall,
+    /// All of them did at once.
+    pub full: Stall,
+}
+
+/// For how long tasks waited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stall {
+    /// Of the last 10, 60 and 300 seconds, in hundredths of a per cent.
+    pub averages: [u32; 3],
+    /// All in all, in microseconds.
+    pub total_us: u64,
 }
 
 /// What is used of one thing, and what may be.
@@ -118,6 +172,11 @@ pub fn stats(files: &dyn Files, plan: &LeafPlan) -> Result<Stats, Error> {
             let current = look.leaf("pids.current")?.unwrap_or(0);
             stats.pids = Some(PidsStats { current, limit: look.path("pids.max")? });
         }
+        match h.version {
+            Version::V1 if h.has("blkio") => stats.io = Some(look.blkio()?),
+            Version::V2 if h.has("io") => stats.io = Some(look.io()?),
+            _ => {}
+        }
     }
     Ok(stats)
 }
@@ -153,7 +212,74 @@ impl Look<'_> {
         cpu.total_ns = us(&own, "usage_usec");
         cpu.user_ns = us(&own, "user_usec");
         cpu.system_ns = us(&own, "system_usec");
+        cpu.pressure = self.pressure("cpu.pressure")?;
         Ok(())
+    }
+
+    /// Lines of a device, an operation and a number.
+    fn blkio(&self) -> Result<IoStats, Error> {
+        let mut devices: BTreeMap<(u64, u64), DeviceIo> = BTreeMap::new();
+        for (file, is_bytes) in
+            [("blkio.throttle.io_service_bytes", true), ("blkio.throttle.io_serviced", false)]
+        {
+            let text = self.text(&self.h.leaf_dir(), file)?.unwrap_or_default();
+            for line in text.lines() {
+                let words: Vec<&str> = line.split_ascii_whitespace().collect();
+                let [device, operation, number] = words[..] else { continue };
+                let (Some(device), Ok(number)) = (device_of(device), number.parse()) else { continue };
+                let io = devices.entry(device).or_default();
+                match (operation, is_bytes) {
+                    ("Read", true) => io.read_bytes = number,
+                    ("Write", true) => io.written_bytes = number,
+                    ("Read", false) => io.reads = number,
+                    ("Write", false) => io.writes = number,
+                    // Sums and other divisions of the same.
+                    _ => {}
+                }
+            }
+        }
+        let named = |((major, minor), io)| DeviceIo { major, minor, ..io };
+        Ok(IoStats { devices: devices.into_iter().map(named).collect(), pressure: None })
+    }
+
+    /// A line for each device: `MAJOR:MINOR KEY=NUMBER...`.
+    fn io(&self) -> Result<IoStats, Error> {
+        let text = self.text(&self.h.leaf_dir(), "io.stat")?.unwrap_or_default();
+        let line = |line: &str| {
+            let (device, rest) = line.split_once(' ')?;
+            let (major, minor) = device_of(device)?;
+            let mut io = DeviceIo { major, minor, ..DeviceIo::default() };
+            for (key, number) in rest.split_ascii_whitespace().filter_map(|pair| pair.split_once('=')) {
+                let Ok(number) = number.parse() else { continue };
+                match key {
+                    "rbytes" => io.read_bytes = number,
+                    "wbytes" => io.written_bytes = number,
+                    "rios" => io.reads = number,
+                    "wios" => io.writes = number,
+                    _ => {}
+                }
+            }
+            Some(io)
+        };
+        let devices = text.lines().filter_map(line).collect();
+        Ok(IoStats { devices, pressure: self.pressure("io.pressure")? })
+    }
+
+    /// `None`: a kernel without it, or where it is turned off.
+    fn pressure(&self, file: &str) -> Result<Option<Pressure>, Error> {
+        let Some(text) = self.text(&self.h.leaf_dir(), file)? else { return Ok(None) };
+        let stall = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            let value = |key: &str| line.split_ascii_whitespace().find_map(|pair| pair.strip_prefix(key));
+            // They have two decimals.
+            let average = |key: &str| value(key).and_then(|v| v.replace('.', "").parse().ok()).unwrap_or(0);
+            Some(Stall {
+                averages: ["avg10=", "avg60=", "avg300="].map(average),
+                total_us: value("total=")?.parse().ok()?,
+            })
+        };
+        let some = stall("some ");
+        Ok(some.map(|some| Pressure { some, full: stall("full ").unwrap_or_default() }))
     }
 
     fn memory(&self) -> Result<MemoryStats, Error> {
@@ -169,6 +295,7 @@ impl Look<'_> {
                 kernel_tcp: self.counter_v1("memory.kmem.tcp.")?,
                 stat,
                 events: BTreeMap::new(),
+                pressure: None,
             });
         }
         let swap = match self.leaf("memory.swap.current")? {
@@ -195,6 +322,7 @@ impl Look<'_> {
             kernel_tcp: None,
             stat,
             events,
+            pressure: self.pressure("memory.pressure")?,
         })
     }
 
@@ -248,4 +376,9 @@ impl Look<'_> {
             Err(e) => Err(Error::io("reading", dir.join(file))(e)),
         }
     }
+}
+
+fn device_of(text: &str) -> Option<(u64, u64)> {
+    let (major, minor) = text.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use common::{Failing, Proc, soon};
 use host_cgroup::{
-    Amount, CgroupsPath, CpuQuota, DirId, Error, Extra, Files, Hierarchies, Kernel, LeafPlan, Limits,
-    MemoryLimit, Notes, ParentRoom, PidsStats, Presence, Version, create, kill, memory_limit, oom_kills,
-    parent_room, probe, procs, remove, stats,
+    Amount, CgroupsPath, CpuQuota, DeviceIo, DirId, Error, Extra, Files, Hierarchies, Kernel, LeafPlan,
+    Limits, MemoryLimit, Notes, ParentRoom, PidsStats, Presence, Pressure, Stall, Version, create, kill,
+    memory_limit, oom_kills, parent_room, probe, procs, remove, stats,
 };
 use rustix::io::Errno;
 
@@ -359,14 +359,31 @@ fn a_sample_is_the_leafs_usage_and_the_paths_limits() {
     unified.file(&format!("{path}/memory.max"), "123456\n");
     unified.file(&format!("{path}/pids.max"), "max\n");
     unified.file(&format!("{leaf}/memory.stat"), "anon 4096\ninactive_file 12\n");
+    unified.file(
+        &format!("{leaf}/io.stat"),
+        "254:16 rbytes=4096 wbytes=8192 rios=1 wios=2 dbytes=0 dios=0\n7:0 \n",
+    );
+    let pressure =
+        "some avg10=1.50 avg60=0.25 avg300=0.00 total=777\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=5\n";
+    for file in ["cpu.pressure", "memory.pressure", "io.pressure"] {
+        unified.file(&format!("{leaf}/{file}"), pressure);
+    }
     let sample = stats(&unified, &plan).unwrap();
     assert!(sample.is_v2);
+    let io = sample.io.unwrap();
+    let disk = DeviceIo { major: 254, minor: 16, read_bytes: 4096, written_bytes: 8192, reads: 1, writes: 2 };
+    assert_eq!(io.devices, [disk, DeviceIo { major: 7, ..DeviceIo::default() }]);
+    let stall = |averages, total_us| Stall { averages, total_us };
+    let pressure = Pressure { some: stall([150, 25, 0], 777), full: stall([0; 3], 5) };
+    assert_eq!(io.pressure, Some(pressure));
     assert_eq!(sample.oom_kills, 2);
     let memory = sample.memory.unwrap();
+    assert_eq!(memory.pressure, Some(pressure));
     assert_eq!((memory.memory.usage, memory.memory.limit), (5000, Some(123_456)));
     assert_eq!((memory.stat["anon"], memory.swap), (4096, None));
     assert_eq!(sample.pids, Some(PidsStats { current: 3, limit: None }));
     let cpu = sample.cpu.unwrap();
+    assert_eq!(cpu.pressure, Some(pressure));
     assert_eq!((cpu.total_ns, cpu.throttled), (5_000_000, 4));
     // A file that makes no sense is an error that names it.
     unified.file(&format!("{leaf}/memory.current"), "much");

@@ -94,9 +94,18 @@ impl Dir {
     /// The whole content of the file `name`, `None` if it is absent.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let read = || -> io::Result<Vec<u8>> {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            // NONBLOCK: somebody may have put a FIFO there.
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            let mut file = match openat(&self.fd, name, flags, Mode::empty()) {
+                Ok(fd) => File::from(fd),
+                Err(Errno::LOOP | Errno::NXIO) => return Err(no_file()),
+                Err(e) => return Err(e.into()),
+            };
+            if !file.metadata()?.is_file() {
+                return Err(no_file());
+            }
             let mut content = Vec::new();
-            File::from(openat(&self.fd, name, flags, Mode::empty())?).read_to_end(&mut content)?;
+            file.read_to_end(&mut content)?;
             Ok(content)
         };
         match read() {
@@ -199,6 +208,11 @@ impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// What stands in a record's place, a FIFO, a folder, a link, was never written by us: it makes no sense.
+fn no_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is no regular file")
 }
 
 fn make_all(path: &Path) -> Result<(), Errno> {

@@ -73,6 +73,30 @@ fn a_record_that_is_torn_or_changed_anywhere_is_garbled_and_kept() {
 }
 
 #[test]
+fn what_is_no_regular_file_is_garbled_and_can_be_set_aside() {
+    let (_folder, dir) = dir();
+    let path = dir.path().join("r");
+    for kind in ["FIFO", "socket", "folder", "link"] {
+        match kind {
+            "FIFO" => {
+                let mode = rustix::fs::Mode::from_raw_mode(0o600);
+                rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+            }
+            "socket" => drop(std::os::unix::net::UnixListener::bind(&path).unwrap()),
+            "folder" => fs::create_dir(&path).unwrap(),
+            _ => std::os::unix::fs::symlink("/etc/hostname", &path).unwrap(),
+        }
+        match dir.read_record::<Sample>("r", 1) {
+            Read::Unreadable(e) => assert!(e.is_garbled(), "{kind}: {e:?}"),
+            other => panic!("{kind}: {other:?}"),
+        }
+        dir.set_aside("r").unwrap();
+        let aside = dir.path().join("r.unreadable");
+        fs::remove_file(&aside).or_else(|_| fs::remove_dir(&aside)).unwrap();
+    }
+}
+
+#[test]
 fn the_sum_is_what_the_documented_command_says() {
     let (_folder, dir) = dir();
     dir.replace("r", &Sample { schema: 1, text: "x".to_owned() }).unwrap();

@@ -20,7 +20,7 @@ pub enum RawExit {
 pub enum GuestEnd {
     /// The guest switched itself off.
     PowerOff,
-    /// The guest was reset: by itself, or by a triple fault. QEMU does not tell these apart.
+    /// The guest was reset: by itself, or by a triple fault.
     Reset,
     /// The guest told of a panic.
     Panic,
@@ -36,8 +36,10 @@ pub enum Reason {
     GuestStatus,
     /// The guest switched itself off. Whether what ran in it was successful is not known.
     PowerOff,
-    /// The guest was reset: it rebooted, panicked, or met a triple fault.
+    /// The guest was reset: it rebooted or panicked; or it met a triple fault of which the monitor did not tell.
     Reset,
+    /// The guest met a fault while it handled one that it met while it handled one: its kernel is broken.
+    TripleFault,
     /// The guest told of a panic.
     Panic,
     /// The monitor gave up, with an error of its own.
@@ -71,7 +73,8 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::GuestStatus => "the guest told its status",
             Self::PowerOff => "the guest switched itself off, its status is unproven",
-            Self::Reset => "the guest was reset (a reboot, a panic or a triple fault)",
+            Self::Reset => "the guest was reset (a reboot or a panic)",
+            Self::TripleFault => "the guest met a triple fault",
             Self::Panic => "the guest panicked",
             Self::MonitorFailed => "the monitor failed",
             Self::MonitorCrashed => "the monitor crashed",

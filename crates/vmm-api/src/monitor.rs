@@ -34,8 +34,8 @@ pub trait Monitor: Send + Sync {
     fn control(&self, socket: UnixStream) -> Box<dyn Control>;
 
     /// The container's exit for a monitor that ended by itself while its guest was running (nobody killed it).
-    /// `said`: what it said of its guest's end. `complained`: it wrote to its stderr after the guest was let go.
-    fn exit(&self, raw: RawExit, said: Option<GuestEnd>, complained: bool) -> GuestExit;
+    /// `said`: what it said of its guest's end. `words`: the end of what it wrote to its stderr after the guest was let go.
+    fn exit(&self, raw: RawExit, said: Option<GuestEnd>, words: &str) -> GuestExit;
 }
 
 /// The control channel of one running monitor. All calls block, at most until their deadline.

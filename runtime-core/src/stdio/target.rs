@@ -41,12 +41,6 @@ impl Targets {
             stdout: target(&paths.stdout, "stdout")?,
             stderr: target(&paths.stderr, "stderr")?,
         };
-        if paths.terminal && matches!(targets.stdout, Target::File(_)) {
-            return Err(Error::Unsupported {
-                feature: "stdout: a terminal whose output goes to file://".to_owned(),
-                remedy: "run without a terminal (no -t)",
-            });
-        }
         if paths.terminal {
             // It has one stream.
             return Ok(Self { stderr: Target::Nothing, ..targets });

@@ -273,7 +273,12 @@ impl Runtime {
     fn take_run_directory(&self, request: &Request) -> Result<(RunDir, Lock), Error> {
         let (dir, lock) = RunDir::make(&self.layout.container(&self.namespace, &request.id))?;
         match dir.read() {
-            Read::Absent => {}
+            Read::Absent => {
+                if recover::living_owner(&self.layout, &dir)?.is_some_and(|owner| owner != self.owner) {
+                    return Err(Error::AlreadyExists { id: request.id.clone() });
+                }
+                recover::unwind_derived(&self.notes, &dir, Instant::now() + REMAINS_WAIT)?;
+            }
             Read::Record(old) if old.tombstone || old.boot_id != self.boot_id => {}
             Read::Record(old) if old.owner != self.owner && owner::is_alive(&self.layout, &old.owner)? => {
                 return Err(Error::AlreadyExists { id: request.id.clone() });

@@ -56,7 +56,7 @@ impl Runtime {
             (live.killed, live.said_before, live.control.clone())
         };
         let end = control.and_then(|c| c.lock().unwrap_or_else(PoisonError::into_inner).hear());
-        let said = words.as_ref().map_or(0, |w| w.total());
+        let said = words.map(|words| words.text_since(said_before)).unwrap_or_default();
         let starved = self.last_stats(container).is_some_and(|sample| sample.oom_kills > 0);
         let exit = match (killed, raw) {
             (None, Some(RawExit::Signal(libc::SIGKILL))) if starved => {
@@ -67,15 +67,15 @@ impl Runtime {
                 // Every monitor has exit codes of its own; before Start it is our launcher.
                 let monitor = self.monitor(&work.monitor).ok().filter(|_| state != State::Created);
                 let GuestExit { status, reason } =
-                    monitor.map_or_else(|| raw.plain(), |m| m.exit(raw, end, said > said_before));
+                    monitor.map_or_else(|| raw.plain(), |m| m.exit(raw, end, &said));
                 Exit::now(status, reason)
             }
             (None, None) => Exit::now(255, Reason::Unknown),
         };
         let (status, reason) = (exit.status, exit.reason.map(|r| r.to_string()));
         tracing::info!(id = container.id, ?raw, ?killed, status, reason, "exited");
-        if let Some(words) = words.filter(|_| said > said_before) {
-            tracing::info!(id = container.id, "the monitor's last words: {}", words.text());
+        if !said.is_empty() {
+            tracing::info!(id = container.id, "the monitor's last words: {said}");
         }
         exit
     }

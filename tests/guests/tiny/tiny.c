@@ -15,6 +15,7 @@
  *     hang      halt with interrupts off, for ever
  *     spin      a busy loop, for ever
  *     triple    a triple fault: a reset, which ends a monitor that does not reboot
+ *     reset     a reset as PCs do it (0xcf9), which ends it too; a microvm has none
  *     fill      write to every page of RAM below 4 GiB, say "tiny: filled N MiB (of RAM up to M MiB)", go on
  *     out=N     N bytes of checkable lines (see out()), go on
  *     echo      "tiny: echo", then each line of serial input comes back; the line "quit" goes on
@@ -131,6 +132,13 @@ static __attribute__((noreturn)) void triple_fault(void)
 	static const struct { u16 limit; u32 base; } __attribute__((packed)) nothing;
 	/* ud2, not int3: a KVM that emulates instructions does not know int3. */
 	__asm__ volatile("lidt %0; ud2" : : "m"(nothing));
+	halt();
+}
+
+static __attribute__((noreturn)) void reset(void)
+{
+	outb(0xcf9, 2);
+	outb(0xcf9, 6);
 	halt();
 }
 
@@ -278,6 +286,8 @@ static void act(const struct start_info *info, const char *word, const char *end
 			__asm__ volatile("");
 	else if (starts(word, end, "triple", &rest) && rest == end)
 		triple_fault();
+	else if (starts(word, end, "reset", &rest) && rest == end)
+		reset();
 	else if (starts(word, end, "fill", &rest) && rest == end)
 		fill(info);
 	else if (starts(word, end, "echo", &rest) && rest == end)

@@ -44,6 +44,7 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
     let name = format!("{}-{}", stage.node().namespace(), choice.cycle);
     let lived = live(stage, choice, &name);
     aftermath::revive(stage);
+    let settled = stage.settled_strangers();
     let client = choice.client;
     let taken_down = aftermath::take_down(stage, client, &name);
     if choice.victim == Victim::Containerd && matches!(lived, Lived::Struck(_)) {
@@ -74,7 +75,7 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
         left,
         late,
         unusable: failed.and(usable).err(),
-        touched: stage.strangers().err(),
+        touched: settled.and_then(|()| stage.strangers()).err(),
         ended: Instant::now(),
         took: began.elapsed(),
     }

@@ -111,6 +111,7 @@ impl Life<'_> {
         let (pod, member) = self.phase(Phase::Create, |life| {
             let (command, sandbox) = life.stage.node().runp_command(&pod);
             let sandbox = sandbox.with_id(life.call(command)?.text().trim());
+            life.stage.settle_strangers();
             let create = life.stage.node().create_command(&sandbox, &container);
             Some((sandbox.id, life.call(create)?.text().trim().to_owned()))
         })?;

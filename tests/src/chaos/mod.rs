@@ -13,6 +13,7 @@
 mod aftermath;
 mod choice;
 mod cycle;
+mod foreign;
 mod life;
 mod options;
 mod progress;

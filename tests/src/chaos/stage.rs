@@ -10,7 +10,7 @@ use crate::{
     harness::{Handler, Image, Node, Setup, Version},
 };
 
-use super::{suspects::Suspects, usual::Usual};
+use super::{foreign::Foreign, suspects::Suspects, usual::Usual};
 
 /// The stage.
 #[derive(Debug)]
@@ -19,11 +19,12 @@ pub struct Stage {
     handler: Handler,
     suspects: Suspects,
     strangers: Option<Strangers>,
+    foreign: Vec<Foreign>,
     usual: Usual,
 }
 
-/// Who is beside the containers and must not be touched: a process, a process in a cgroup below the same parent, a
-/// mount.
+/// Who is beside the containers and must not be touched: a process, a process in a cgroup below the same parent,
+/// mounts, a queue and a filter.
 #[derive(Debug)]
 struct Strangers {
     processes: Canaries,
@@ -42,7 +43,14 @@ impl Stage {
         let strangers = Strangers::new(&node);
         node.rebase();
         let suspects = Suspects::on(&node, handler);
-        Some(Self { node, handler, suspects, strangers: Some(strangers), usual: Usual::default() })
+        Some(Self {
+            node,
+            handler,
+            suspects,
+            strangers: Some(strangers),
+            foreign: Vec::new(),
+            usual: Usual::default(),
+        })
     }
 
     /// The node.
@@ -75,6 +83,16 @@ impl Stage {
     /// How long things last here.
     pub fn usual(&mut self) -> &mut Usual {
         &mut self.usual
+    }
+
+    /// Strangers settle in the pods that are there.
+    pub fn settle_strangers(&mut self) {
+        self.foreign = Foreign::plant(self.node.containerd());
+    }
+
+    /// Whether those who did are unharmed, before their pods are taken down.
+    pub fn settled_strangers(&mut self) -> Result<(), String> {
+        std::mem::take(&mut self.foreign).iter().try_for_each(Foreign::unharmed)
     }
 
     /// The strangers are as they were; else what happened to them.

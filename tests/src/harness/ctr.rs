@@ -161,6 +161,14 @@ impl Containerd {
         }
     }
 
+    /// The operator's command, on the records of this containerd.
+    #[track_caller]
+    pub fn urunc(&self, args: &[&str]) -> Done {
+        let mut command = Command::new(env::urunc());
+        command.args(args).arg("--root").arg(self.scratch.root());
+        Job::start(command).wait(SOON)
+    }
+
     /// Removes whatever `ctr` left of a container: task, container, snapshot. What is not there is no failure.
     #[track_caller]
     pub fn forget(&self, id: &str) {

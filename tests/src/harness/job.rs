@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::Read,
+    io::{Read, Write},
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
@@ -46,11 +46,22 @@ pub struct Done {
 impl Job {
     /// Starts a command, without input.
     #[track_caller]
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::with_input(command, Stdio::null())
+    }
+
+    /// Starts a command that is to be given input.
+    #[track_caller]
+    pub fn to_type_in(command: Command) -> Self {
+        Self::with_input(command, Stdio::piped())
+    }
+
+    #[track_caller]
+    fn with_input(mut command: Command, input: Stdio) -> Self {
         let words: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
         let program = command.get_program().to_string_lossy().into_owned();
         let what = format!("{} {}", program.rsplit('/').next().unwrap_or_default(), words.join(" "));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{what}: {e}"));
         // A child that was not reaped keeps its number.
         let process = Proc::of(child.id().cast_signed());
@@ -62,6 +73,13 @@ impl Job {
     /// What it printed so far.
     pub fn printed(&self) -> String {
         String::from_utf8_lossy(&self.stdout.state.lock().unwrap().bytes).into_owned()
+    }
+
+    /// Gives it input.
+    #[track_caller]
+    pub fn type_in(&mut self, text: &str) {
+        let input = self.child.stdin.as_mut().expect("it was to be given input");
+        input.write_all(text.as_bytes()).and_then(|()| input.flush()).unwrap();
     }
 
     /// Waits until it has printed this text; fails if it ends before, or after `timeout`.
@@ -123,8 +141,8 @@ impl Job {
     }
 }
 
-/// Runs a command as [`Job::start`], on a terminal of its own, whose other side is the job's output; the command's exit
-/// status is the job's.
+/// Runs a command as [`Job::to_type_in`], on a terminal of its own, whose other side is the job's input and output; the
+/// command's exit status is the job's.
 #[track_caller]
 pub fn on_terminal(command: &Command) -> Job {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
@@ -138,7 +156,7 @@ pub fn on_terminal(command: &Command) -> Job {
         };
     }
     script.env("TERM", "dumb");
-    Job::start(script)
+    Job::to_type_in(script)
 }
 
 impl Drop for Job {

@@ -1,5 +1,11 @@
-//! Signals from outside.
+//! Signals from outside, and ends of the guest's own.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
 use urunc_tests::harness::{BOOT, Image, SOON, Test, Version, tiny};
 
 /// A guest without a power button is ended by what asks a process to end; other signals do nothing.
@@ -18,6 +24,25 @@ pub fn the_status_is_128_and_the_signal(version: Version) {
             containerd.kill("killed", signal);
             job.wait(SOON).expect(status);
         }
+    });
+}
+
+/// A guest that switches itself off counts as successful although nothing has shown that: it is marked.
+pub fn a_power_off_is_unproven(version: Version) {
+    Test::with(version, &[Image::Debian], |containerd| {
+        containerd.run_detached(Image::Debian, "off", &["/init", "sh", "-c", "exit 3"]);
+        let deadline = Instant::now() + BOOT;
+        while containerd.task("off").is_some_and(|task| task.status != "STOPPED") {
+            assert!(Instant::now() < deadline, "it does not switch itself off");
+            thread::sleep(Duration::from_millis(50));
+        }
+        let told = containerd.urunc(&["inspect", "off", "--json"]).expect(0).text();
+        let exit = serde_json::from_str::<Value>(&told).unwrap()["exit"].take();
+        let seen = (&exit["status"], &exit["reason"], &exit["unproven"]);
+        assert_eq!(seen, (&0.into(), &"power-off".into(), &true.into()), "{told}");
+        let table = containerd.urunc(&["inspect", "off"]).expect(0).text();
+        assert!(table.contains("unproven true"), "{table}");
+        assert_eq!(containerd.delete("off"), 0);
     });
 }
 

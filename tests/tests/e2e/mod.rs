@@ -33,6 +33,7 @@ macro_rules! tests {
             delete: a_late_delete_of_an_older_container_does_nothing;
             kill: the_status_is_128_and_the_signal;
             kill: term_presses_the_power_button_of_a_debian_guest;
+            kill: a_power_off_is_unproven;
             limits: a_tiny_guest_fills_its_memory_under_the_limit;
             limits: a_debian_guest_fills_its_memory_under_the_limit_and_has_its_cpus;
             output: ten_megabytes_arrive_intact;
@@ -49,6 +50,7 @@ macro_rules! tests {
             stdio: a_log_file_gets_the_output;
             stdio: a_logger_gets_the_output;
             stdio: a_terminal_shows_the_output_and_ends_with_the_guest;
+            stdio: a_client_attaches_after_another_one;
             tasks: the_leak_check_sees_a_container_that_runs;
             tasks: the_pid_is_alive_and_is_the_monitor;
         }

@@ -8,7 +8,7 @@ use std::{
 
 use urunc_tests::{
     direct::skip,
-    harness::{BOOT, Image, Job, Test, Version, tiny},
+    harness::{BOOT, Image, SOON, Test, Version, on_terminal, tiny},
 };
 
 /// `ctr run --log-uri file://...`
@@ -50,16 +50,31 @@ pub fn a_terminal_shows_the_output_and_ends_with_the_guest(version: Version) {
             "tty",
             &tiny(&["out=30000", "exit=3"]),
         );
-        let words: Vec<_> = [run.get_program()].into_iter().chain(run.get_args()).collect();
-        let line: Vec<_> = words.iter().map(|word| format!("'{}'", word.to_string_lossy())).collect();
-        let mut script = Command::new("script");
-        script.args(["-qec", &line.join(" "), "/dev/null"]);
-        script.envs(run.get_envs().filter_map(|(key, value)| Some((key, value?))));
-        let done = Job::start(script).wait(BOOT).expect(3);
+        let done = on_terminal(&run).wait(BOOT).expect(3);
         // ctr has its own terminal translate the ends of lines.
         let text = done.text().replace("\r\n", "\n");
         let body = text.split_once("tiny: tiny -- out=30000 exit=3\n").map_or("", |(_, body)| body);
         assert!(body.starts_with("00000000 abc") && !body.contains('\r'), "{done}");
         assert_eq!(body.trim_end().len(), 30_000, "{done}");
+    });
+}
+
+/// `ctr run -d -t`, and two `ctr task attach`, one after the other.
+pub fn a_client_attaches_after_another_one(version: Version) {
+    Test::with(version, &[Image::Tiny], |containerd| {
+        let flags = ["-d", "-t"];
+        let run = containerd.run_command(&flags, Image::Tiny.name(), "tty", &tiny(&["echo", "exit=3"]));
+        on_terminal(&run).wait(SOON).expect(0);
+        let attach = || on_terminal(&containerd.ctr(&["task", "attach", "tty"]));
+        let mut first = attach();
+        first.type_in("one\n");
+        first.wait_for("one", SOON);
+        // As when its terminal is closed.
+        first.kill();
+        let mut second = attach();
+        second.type_in("two\nquit\n");
+        second.wait_for("two", SOON);
+        second.wait(SOON).expect(3);
+        containerd.end("tty");
     });
 }

@@ -46,7 +46,7 @@ impl Monitor for Qemu {
         Box::new(qmp::Qmp::new(socket))
     }
 
-    fn exit(&self, raw: RawExit, said: Option<GuestEnd>, complained: bool) -> GuestExit {
-        exit::of(raw, said, complained)
+    fn exit(&self, raw: RawExit, said: Option<GuestEnd>, words: &str) -> GuestExit {
+        exit::of(raw, said, words)
     }
 }

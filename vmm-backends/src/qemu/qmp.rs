@@ -132,6 +132,23 @@ impl Qmp {
         }
     }
 
+    /// By QMP a triple fault is a reset like any other. In software QEMU tells it on its stderr if it is to log resets of
+    /// processors, with their registers: those of a second processor are part of every boot, so there it is not asked.
+    fn have_triple_faults_told(&mut self, deadline: Instant) -> Result<(), ControlError> {
+        let processors = self.execute("query-cpus-fast", deadline)?;
+        if processors.as_array().is_some_and(|list| list.len() == 1) {
+            // Nobody waits for the answer: it is done before the guest runs, or cannot be done.
+            self.last_id += 1;
+            let command = serde_json::json!({
+                "execute": "human-monitor-command",
+                "arguments": {"command-line": "log cpu_reset"},
+                "id": self.last_id,
+            });
+            self.send(format!("{command}\n").as_bytes(), deadline)?;
+        }
+        Ok(())
+    }
+
     fn message(&mut self, deadline: Instant) -> Result<Message, ControlError> {
         let line = self.line(deadline)?;
         serde_json::from_slice(&line).map_err(|_| protocol(&line))
@@ -212,6 +229,9 @@ impl Control for Qmp {
             Some(false) => "tcg",
             None => return Err(protocol(kvm.to_string().as_bytes())),
         };
+        if accel == "tcg" {
+            self.have_triple_faults_told(deadline)?;
+        }
         Ok(Ready { accel: accel.to_owned(), version: format!("{major}.{minor}.{micro}") })
     }
 

@@ -45,6 +45,7 @@ fn scripted(answers: &'static [&'static str]) -> impl FnOnce(UnixStream) + Send 
     }
 }
 
+const TWO_PROCESSORS: &str = r#"{"return": [{"cpu-index": 0}, {"cpu-index": 1}], "id": ID}"#;
 const DONE: &str = r#"{"return": {}, "id": ID}"#;
 
 #[test]
@@ -52,6 +53,7 @@ fn it_greets_asks_and_commands_past_events() {
     let script = scripted(&[
         DONE,
         "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"NIC_RX\"}\n{\"return\": {\"enabled\": false, \"present\": true}, \"id\": ID}",
+        TWO_PROCESSORS,
         "{\"event\": \"RESUME\"}\n{\"return\": {}, \"id\": ID}\n{\"event\": \"STOP\"}",
         DONE,
     ]);
@@ -62,6 +64,24 @@ fn it_greets_asks_and_commands_past_events() {
         qmp.power_button(soon(5000))
     })
     .unwrap();
+}
+
+#[test]
+fn in_software_with_one_processor_triple_faults_are_to_be_told() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut commands = BufReader::new(theirs.try_clone().unwrap()).lines();
+    let peer = thread::spawn(move || {
+        writeln!(&theirs, "{GREETING}\r").unwrap();
+        for (n, answer) in [r#"{}"#, r#"{"enabled": false}"#, r#"[{"cpu-index": 0}]"#].iter().enumerate() {
+            commands.next().unwrap().unwrap();
+            writeln!(&theirs, "{{\"return\": {answer}, \"id\": {}}}\r", n + 1).unwrap();
+        }
+        commands.next().unwrap().unwrap()
+    });
+    assert_eq!(Qmp::new(ours).ready(soon(5000)).unwrap().accel, "tcg");
+    let command: serde_json::Value = serde_json::from_str(&peer.join().unwrap()).unwrap();
+    assert_eq!(command["execute"], "human-monitor-command");
+    assert_eq!(command["arguments"], serde_json::json!({"command-line": "log cpu_reset"}));
 }
 
 #[test]

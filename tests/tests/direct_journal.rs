@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use urunc_tests::direct::{Bench, Spec, eventually, skip};
+use urunc_tests::direct::{Bench, Spec, eventually, shim, skip};
 
 /// How many Creates are measured; `make bench-journal` measures more.
 const ROUNDS: &str = "URUNC_TEST_JOURNAL";
@@ -54,8 +54,9 @@ fn all_writes_of_one_create() {
         }
         sums.sort_unstable();
         let (p50, most) = (sums[sums.len() / 2], sums[sums.len() - 1]);
-        // The quickest: what a busy machine adds is not ours.
-        assert!(kind != "tmpfs" || sums[0] <= GOAL, "{sums:?} us are more than {GOAL} us");
+        // The quickest: what a busy machine adds is not ours. Nor is what a build for debugging does.
+        let is_release = !shim().parent().is_some_and(|folder| folder.ends_with("debug"));
+        assert!(!is_release || kind != "tmpfs" || sums[0] <= GOAL, "{sums:?} us are more than {GOAL} us");
         eprintln!("journal of one Create on {kind}: p50 {p50} us, most {most} us of {rounds}");
         bench.finish();
     }

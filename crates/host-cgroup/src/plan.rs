@@ -13,6 +13,8 @@ use crate::{CgroupsPath, Error, Hierarchies, Hierarchy, LeafName, Limits, Versio
 /// The v1 hierarchies that are always used: limits, accounting and OOM. Others only when a limit asks for them: each
 /// costs a directory, and an attach that can take milliseconds.
 const ALWAYS: [&str; 4] = ["memory", "cpu", "cpuacct", "pids"];
+/// Where one tree has all, this costs nothing more: what goes to block devices is counted.
+const ON_V2: &str = "io";
 
 /// One leaf, in each of the hierarchies that are used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +123,7 @@ fn used(hierarchy: &Hierarchy, wanted: impl Fn(&str) -> bool) -> Option<Vec<Stri
     let all = &hierarchy.controllers;
     match hierarchy.version {
         Version::V1 => all.iter().any(|c| wanted(c)).then(|| all.clone()),
-        Version::V2 => Some(all.iter().filter(|c| wanted(c)).cloned().collect()),
+        Version::V2 => Some(all.iter().filter(|c| wanted(c) || *c == ON_V2).cloned().collect()),
     }
 }
 

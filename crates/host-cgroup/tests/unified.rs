@@ -162,12 +162,12 @@ fn limits() -> Limits {
 fn controllers_are_enabled_down_to_the_leaf_and_limits_written() {
     let host = Unified::new("/user.slice");
     let plan = host.plan("a-b.slice:cri:id", &limits()).unwrap();
-    assert_eq!(plan.hierarchies[0].controllers, ["cpu", "memory", "pids"]);
+    assert_eq!(plan.hierarchies[0].controllers, ["cpu", "io", "memory", "pids"]);
     assert_eq!(plan.hierarchies[0].version, Version::V2);
     let fds = create(&host, &plan, &limits(), &host.notes()).unwrap();
     assert_eq!(fds.len(), 1);
     for dir in ["", "a.slice/", "a.slice/a-b.slice/", "a.slice/a-b.slice/cri-id.scope/"] {
-        assert_eq!(host.shown(&format!("{dir}cgroup.subtree_control")), "cpu memory pids", "{dir}");
+        assert_eq!(host.shown(&format!("{dir}cgroup.subtree_control")), "cpu io memory pids", "{dir}");
     }
     let at = |file| host.shown(&format!("a.slice/a-b.slice/cri-id.scope/{file}"));
     assert_eq!(at("memory.max"), "1000");
@@ -187,7 +187,7 @@ fn controllers_are_enabled_down_to_the_leaf_and_limits_written() {
 #[test]
 fn what_is_enabled_already_is_not_written_again() {
     let host = Unified::new("/x");
-    host.file("cgroup.subtree_control", "cpu memory pids");
+    host.file("cgroup.subtree_control", "cpu io memory pids");
     let root = host.at("cgroup.subtree_control");
     let files = Failing::new(&host, |op: &str, path: &Path, _| {
         assert!(op != "write" || path != root, "needless write");
@@ -211,7 +211,7 @@ fn more_controllers_when_asked() {
         ..Limits::default()
     };
     let plan = host.plan("/id", &limits).unwrap();
-    assert_eq!(plan.hierarchies[0].controllers, ["cpuset", "cpu", "memory", "pids"]);
+    assert_eq!(plan.hierarchies[0].controllers, ["cpuset", "cpu", "io", "memory", "pids"]);
     create(&host, &plan, &limits, &host.notes()).unwrap();
     assert_eq!(host.shown("id/cpuset.cpus"), "0-1");
     assert_eq!(host.shown("id/memory.high"), "900");
@@ -224,7 +224,7 @@ fn more_controllers_when_asked() {
 #[test]
 fn a_shared_path_that_holds_processes_is_limited_all_the_same() {
     let host = Unified::new("/x");
-    host.file("cgroup.subtree_control", "cpu memory pids");
+    host.file("cgroup.subtree_control", "cpu io memory pids");
     host.mkdir(&host.at("pod")).unwrap();
     host.file("pod/cgroup.procs", "4711\n");
     let plan = host.plan("/pod", &limits()).unwrap();

@@ -16,7 +16,7 @@
  *     spin      a busy loop, for ever
  *     triple    a triple fault: a reset, which ends a monitor that does not reboot
  *     reset     a reset as PCs do it (0xcf9), which ends it too; a microvm has none
- *     fill      write to every page of RAM below 4 GiB, say "tiny: filled N MiB (of RAM up to M MiB)", go on
+ *     fill      write to every page of RAM, say "tiny: filled N MiB (of RAM up to M MiB)", go on
  *     out=N     N bytes of checkable lines (see out()), go on
  *     echo      "tiny: echo", then each line of serial input comes back; the line "quit" goes on
  *     sleep=MS  wait so many milliseconds of the guest's time (the PIT), go on
@@ -151,6 +151,37 @@ static __attribute__((noreturn)) void quit(u32 status)
 	triple_fault();
 }
 
+/* RAM above 4 GiB is seen through a window, the last 4 MiB of the address space (PSE-36); all else is where it is. Only
+ * there paging is needed, which a KVM that emulates instructions lacks. */
+enum { WINDOW = 0xffc00000, LARGE = 0x83 /* present, writable, 4 MiB */ };
+static u32 directory[1024] __attribute__((aligned(4096)));
+
+static void paging(u32 on)
+{
+	u32 cr;
+	for (u32 i = 0; i < 1024; i++)
+		directory[i] = i << 22 | LARGE;
+	__asm__ volatile("movl %0, %%cr3" : : "r"(directory));
+	__asm__ volatile("movl %%cr4, %0; orl $0x10, %0; movl %0, %%cr4" : "=r"(cr));
+	__asm__ volatile("movl %%cr0, %0" : "=r"(cr));
+	__asm__ volatile("movl %0, %%cr0" : : "r"(on ? cr | 0x80000000 : cr & 0x7fffffff) : "memory");
+}
+
+static volatile u32 *word_of(u32 page)
+{
+	static u32 shown;
+	u32 entry = (page << 12 & 0xffc00000) | (page >> 20) << 13 | LARGE;
+	if (page >> 20 == 0)
+		return (volatile u32 *)(page << 12);
+	if (!shown)
+		paging(1);
+	if (shown != entry) {
+		directory[1023] = shown = entry;
+		__asm__ volatile("movl %0, %%cr3" : : "r"(directory) : "memory");
+	}
+	return (volatile u32 *)(WINDOW | (page & 1023) << 12);
+}
+
 /* Writes to each page what is there already, so nothing is broken and the host must provide all of it. */
 static void fill(const struct start_info *info)
 {
@@ -161,19 +192,18 @@ static void fill(const struct start_info *info)
 	}
 	const struct memory_entry *map = (const void *)(u32)info->memory_map;
 	for (u32 i = 0; i < info->memory_entries; i++) {
-		u64 end = map[i].address + map[i].size;
-		if (map[i].type != RAM || map[i].address >> 32)
+		u32 last = (map[i].address + map[i].size) >> 12;
+		if (map[i].type != RAM)
 			continue;
-		if (end >> 32)
-			end = 0x100000000;
-		u32 last = end >> 12;
 		for (u32 page = (map[i].address + 4095) >> 12; page < last; page++, pages++) {
-			volatile u32 *word = (volatile u32 *)(page << 12);
+			volatile u32 *word = word_of(page);
 			*word = *word;
 		}
 		if (last > top)
 			top = last;
 	}
+	if (top >> 20)
+		paging(0);
 	say("tiny: filled ");
 	say_number((pages + 255) >> 8);
 	say(" MiB (of RAM up to ");

@@ -5,7 +5,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use containerd_shim_protos::ttrpc::Code;
-use urunc_tests::direct::{Bench, Bundle, Small, Spec, assert_same, lines, much};
+use urunc_tests::direct::{Bench, Bundle, Small, Spec, assert_same, lines, much, much_input};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -19,19 +19,21 @@ fn to_file(mut bundle: Bundle, path: &Path) -> Bundle {
 }
 
 #[test]
-fn much_output_is_appended_to_a_file_that_is_made() {
+fn much_goes_both_ways_and_is_appended_to_a_file_that_is_made() {
     let Some(bench) = Bench::released() else { return };
     let file = bench.scratch().join("logs/of/c1.log");
-    let words = format!("out={} exit=3", much());
-    let bundle = to_file(bench.bundle("c1", &Spec::tiny(&words)), &file);
+    let words = format!("echo out={} exit=3", much());
+    let bundle = to_file(bench.bundle("c1", &Spec::tiny(&words)).with_stdin(), &file);
     let shim = bench.start(&bundle);
     shim.client.create(&bundle).unwrap();
     assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o711));
     assert_eq!(mode(&bench.scratch().join("logs")), 0o711);
     shim.client.start("c1").unwrap();
+    bundle.give_much().join().unwrap().unwrap();
     assert_eq!(shim.client.wait("c1"), Ok(3));
     bench.end(&shim, bundle);
-    let first = format!("{}{}", Spec::greeting(&words), lines(much()));
+    let read = lines(much_input());
+    let first = format!("{}tiny: echo\n{read}{}", Spec::greeting(&words), lines(much()));
     assert_same(&fs::read_to_string(&file).unwrap(), &first);
 
     let bundle = to_file(bench.bundle("c1", &Spec::tiny("exit=4")), &file);

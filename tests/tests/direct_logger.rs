@@ -11,7 +11,7 @@ use std::{
 
 use containerd_shim_protos::ttrpc::Code;
 use urunc_tests::direct::{
-    Bench, Bundle, Failure, Proc, SOON, Shim, Spec, assert_same, eventually, lines, much,
+    Bench, Bundle, Failure, Proc, SOON, Shim, Spec, assert_same, eventually, lines, much, much_input,
 };
 
 /// What it reads goes to files.
@@ -52,13 +52,14 @@ fn create(bench: &Bench, bundle: &Bundle) -> Shim {
 }
 
 #[test]
-fn much_output_is_read_to_the_end_by_a_logger_that_is_called_as_containerd_calls_it() {
+fn much_goes_both_ways_and_is_read_to_the_end_by_a_logger_that_is_called_as_containerd_calls_it() {
     let Some(bench) = Bench::released() else { return };
     let script = format!(
         "printf '%s|' \"$@\" >\"$2.args\"; cat /proc/$$/environ >\"$2.env\"; ls /proc/$$/fd >\"$2.fds\"; {GOOD}"
     );
-    let words = format!("out={} exit=3", much());
+    let words = format!("echo out={} exit=3", much());
     let (bundle, log) = bundle(&bench, &Spec::tiny(&words), &script);
+    let bundle = bundle.with_stdin();
     let read = |what: &str| fs::read_to_string(log.with_extension(what)).unwrap_or_default();
     let shim = create(&bench, &bundle);
     let logger = logger(&bench);
@@ -75,10 +76,12 @@ fn much_output_is_read_to_the_end_by_a_logger_that_is_called_as_containerd_calls
     assert_eq!(fds, [0, 1, 2, 3, 4, 5]);
 
     shim.client.start("c1").unwrap();
+    bundle.give_much().join().unwrap().unwrap();
     assert_eq!(shim.client.wait("c1"), Ok(3));
     // It ends by itself, and nobody has to ask.
     eventually("the logger's end", || read("end") == "end\n" && is_gone(logger));
-    assert_same(&read("out"), &format!("{}{}", Spec::greeting(&words), lines(much())));
+    let echoed = lines(much_input());
+    assert_same(&read("out"), &format!("{}tiny: echo\n{echoed}{}", Spec::greeting(&words), lines(much())));
     assert_eq!(read("err"), "");
     bench.end(&shim, bundle);
     bench.finish();

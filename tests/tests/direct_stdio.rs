@@ -241,18 +241,11 @@ fn log_lines_are_logfmt_with_the_container_and_its_transaction() {
 #[test]
 fn much_goes_both_ways() {
     let Some(bench) = Bench::released() else { return };
-    let mut bundle = bench.bundle("c1", &Spec::tiny("echo exit=3"));
-    let stdin = bundle.path.join("stdin");
-    make_fifo(&stdin);
-    bundle.stdin = stdin.to_string_lossy().into_owned();
+    let bundle = bench.bundle("c1", &Spec::tiny("echo exit=3")).with_stdin();
     let shim = run(&bench, &bundle);
     bundle.output.as_ref().unwrap().wait_for("tiny: echo");
-    let input = open(&stdin, OFlags::WRONLY).unwrap();
-    rustix::fs::fcntl_setfl(&input, OFlags::empty()).unwrap();
-    let text = format!("{}quit\n", lines(much_input()));
-    let writer = std::thread::spawn(move || (&input).write_all(text.as_bytes()));
+    bundle.give_much().join().unwrap().unwrap();
     assert_eq!(shim.client.wait("c1"), Ok(3));
-    writer.join().unwrap().unwrap();
     let expected = format!("{}tiny: echo\n{}", Spec::greeting("echo exit=3"), lines(much_input()));
     assert_same(&bundle.output(), &expected);
     bench.end(&shim, bundle);

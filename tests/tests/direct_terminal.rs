@@ -7,13 +7,12 @@ use std::{
     io::{Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
-    thread,
     time::{Duration, Instant},
 };
 
 use containerd_shim_protos::api::{CloseIORequest, Empty, ResizePtyRequest, Status};
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, mknodat},
+    fs::OFlags,
     termios::{LocalModes, OutputModes, tcgetattr, tcgetwinsize},
 };
 use urunc_tests::direct::{
@@ -22,10 +21,7 @@ use urunc_tests::direct::{
 
 /// With a terminal, as `ctr run -t` asks for one: stdin and stdout.
 fn terminal(bench: &Bench, words: &str) -> Bundle {
-    let mut bundle = bench.bundle("c1", &Spec::tiny(words));
-    let stdin = bundle.path.join("stdin");
-    mknodat(CWD, &stdin, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
-    bundle.stdin = stdin.to_string_lossy().into_owned();
+    let mut bundle = bench.bundle("c1", &Spec::tiny(words)).with_stdin();
     (bundle.stderr, bundle.errors) = (String::new(), None);
     bundle.terminal = true;
     bundle
@@ -60,12 +56,8 @@ fn much_goes_both_ways_unchanged_and_ends_with_the_guest() {
     let bundle = terminal(&bench, "echo exit=3");
     let (shim, _) = run(&bench, &bundle);
     bundle.output.as_ref().unwrap().wait_for("tiny: echo");
-    let input = open(&bundle.stdin, true).unwrap();
-    rustix::fs::fcntl_setfl(&input, OFlags::empty()).unwrap();
-    let writer =
-        thread::spawn(move || (&input).write_all(format!("{}quit\n", lines(much_input())).as_bytes()));
+    bundle.give_much().join().unwrap().unwrap();
     assert_eq!(shim.client.wait("c1"), Ok(3));
-    writer.join().unwrap().unwrap();
     let expected = format!("{}tiny: echo\n{}", Spec::greeting("echo exit=3"), lines(much_input()));
     assert_same(&bundle.output(), &expected);
     eventually("nobody reads any more", || open(&bundle.stdin, true).is_err());

@@ -240,8 +240,10 @@ static void echo(void)
 	outb(FCR, 0xc1);
 	say("tiny: echo\n");
 	for (;;) {
+		/* Between two looks a monitor in software needs time of its own to hand over the next ones. */
 		while (!(inb(LSR) & 1))
-			__asm__ volatile("pause");
+			for (u32 i = 0; i < 3000; i++)
+				__asm__ volatile("");
 		char c = inb(THR);
 		line[n++] = c;
 		if (c != '\n' && c != '\r' && n < sizeof line)

@@ -1,9 +1,11 @@
 //! A bundle as containerd makes it, and the stdio FIFOs of its client.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    thread::{self, JoinHandle},
 };
 
 use containerd_shim_protos::{api::Mount, protobuf::well_known_types::any::Any};
@@ -11,6 +13,7 @@ use containerd_shim_protos::{api::Mount, protobuf::well_known_types::any::Any};
 use super::{
     Spec,
     fifo::{self, Log, Reader},
+    output::{lines, much_input},
 };
 
 /// A bundle.
@@ -76,6 +79,24 @@ impl Bundle {
         (self.output, self.errors) = (None, None);
         (self.stdout, self.stderr) = (String::new(), String::new());
         self
+    }
+
+    /// With a FIFO as its stdin.
+    #[must_use]
+    pub fn with_stdin(mut self) -> Self {
+        let stdin = self.path.join("stdin");
+        fifo::make(&stdin);
+        self.stdin = stdin.to_string_lossy().into_owned();
+        self
+    }
+
+    /// Gives a guest that was told to `echo` much to read, and then the end of it. All of that it has read when this is
+    /// over, but for what is on its way.
+    #[track_caller]
+    pub fn give_much(&self) -> JoinHandle<io::Result<()>> {
+        let mut input = File::options().write(true).open(&self.stdin).unwrap();
+        let text = format!("{}quit\n", lines(much_input()));
+        thread::spawn(move || input.write_all(text.as_bytes()))
     }
 
     /// Reads stdout to its end.

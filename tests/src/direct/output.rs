@@ -28,14 +28,19 @@ pub fn assert_same(got: &str, expected: &str) {
     );
 }
 
-/// How many bytes go through each kind of stdio: every one is an exit of the guest and a system call of its monitor,
-/// some 4 us each way. 1 MiB, or what `URUNC_TEST_BYTES` says: whole lines.
+/// By hand, as many bytes go through each kind of stdio, in and out: whole lines.
+const BYTES: &str = "URUNC_TEST_BYTES";
+
+/// How many bytes a guest writes. Every one is an exit of the guest and a system call of its monitor, some 4 us each way.
 pub fn much() -> usize {
-    std::env::var("URUNC_TEST_BYTES")
-        .map_or(1 << 20, |n| n.parse().expect("URUNC_TEST_BYTES: a number of bytes"))
+    asked().unwrap_or(1 << 20)
 }
 
-/// The same for what a guest reads: each byte takes it thirty times as long.
+/// How many bytes a guest reads and writes again: each takes some 12 us.
 pub fn much_input() -> usize {
-    much() / 64
+    asked().unwrap_or(1 << 17)
+}
+
+fn asked() -> Option<usize> {
+    std::env::var(BYTES).ok().map(|n| n.parse().expect("URUNC_TEST_BYTES: a number of bytes"))
 }

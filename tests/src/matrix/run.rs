@@ -14,6 +14,8 @@ use super::{Case, Fault, Next, Point, Undo};
 const DEADLINE: u64 = 1000;
 /// How long somebody hangs at least.
 const HANG: Duration = Duration::from_millis(1200);
+/// What is said where nobody came to the point.
+pub(super) const NOT_REACHED: &str = "somebody is at";
 /// The id of every case's container.
 const ID: &str = "c1";
 
@@ -79,7 +81,7 @@ impl Case {
         let call = self.verb.call(&shim.client, bundle);
         let struck = || bench.faults.fired().iter().any(|f| f.name == *name && f.action == action);
         if action == "hold" {
-            eventually(&format!("somebody is at {}", self.point), struck);
+            eventually(&format!("{NOT_REACHED} {}", self.point), struck);
             if self.fault == Fault::Hang {
                 sleep(HANG);
                 self.leave_the_undos_faults(bench);

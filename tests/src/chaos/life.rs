@@ -111,7 +111,9 @@ impl Life<'_> {
         let (pod, member) = self.phase(Phase::Create, |life| {
             let (command, sandbox) = life.stage.node().runp_command(&pod);
             let sandbox = sandbox.with_id(life.call(command)?.text().trim());
-            life.stage.settle_strangers();
+            let settled = life.stage.settle_strangers();
+            // Nobody else kills: then the pod is there, and has a network.
+            assert!(settled > 0 || life.strike.fell().is_some(), "no stranger can settle in {}", sandbox.id);
             let create = life.stage.node().create_command(&sandbox, &container);
             Some((sandbox.id, life.call(create)?.text().trim().to_owned()))
         })?;

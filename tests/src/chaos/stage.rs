@@ -85,9 +85,10 @@ impl Stage {
         &mut self.usual
     }
 
-    /// Strangers settle in the pods that are there.
-    pub fn settle_strangers(&mut self) {
+    /// Strangers settle in the pods that are there; in how many.
+    pub fn settle_strangers(&mut self) -> usize {
         self.foreign = Foreign::plant(self.node.containerd());
+        self.foreign.len()
     }
 
     /// Whether those who did are unharmed, before their pods are taken down.

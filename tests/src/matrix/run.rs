@@ -32,19 +32,22 @@ impl Case {
         let answer = self.strike(&bench, &shim, &bundle);
         // From here on only the undo's faults are in the way.
         self.leave_the_undos_faults(&bench);
-        let bundle = match self.next {
+        match self.next {
             Next::Nothing => {
                 bundle.remove();
-                self.create_anew(&bench)
+                let anew = self.create_anew(&bench);
+                bench.delete(&anew).deleted();
+                anew.remove();
             }
+            // Nobody asks once more for anything: whatever this leaves is left.
             Next::Rpc | Next::Delete => {
                 if self.next == Next::Rpc {
                     delete_by_rpc(&shim, answer.is_ok());
                 }
                 self.delete_action(&bench, &bundle);
-                bundle
+                bundle.remove();
             }
-        };
+        }
         if let Some((place, action)) = self.undo.strikes().filter(|_| undone) {
             let fired = bench.faults.fired();
             let struck = fired.iter().any(|f| f.name.ends_with(place) && f.action == action);
@@ -54,10 +57,9 @@ impl Case {
         if shim.daemon.is_alive() {
             shim.client.shutdown(ID);
         }
-        bench.delete(&bundle).deleted();
-        bundle.remove();
         eventually("no daemon of it is left", || bench.daemons().is_empty());
         assert_eq!(network.state(), clean, "something is left in the pod's network");
+        bench.check();
         bench.run(ID, 7);
         bench.finish();
     }

@@ -100,7 +100,11 @@ fn cases(plan: &Plan, choice: &Choice) -> Vec<(Case, bool)> {
                 for next in Next::ALL {
                     let is_turn = (undo, next) == pair || (!undone && next == pair.1);
                     let is_chosen = match choice {
-                        Choice::Short => fault != Fault::Hang && is_turn && point.place != Place::Between,
+                        // Delete has no steps of its own: there it is every point.
+                        Choice::Short => {
+                            let counts = point.place != Place::Between || plan.steps().is_empty();
+                            fault != Fault::Hang && is_turn && counts
+                        }
                         Choice::All if point.name.starts_with("record.") => is_turn,
                         Choice::All => true,
                         Choice::Named(part) => case(fault, undo, next).to_string().contains(part),

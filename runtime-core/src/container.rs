@@ -76,6 +76,8 @@ pub struct Live {
     pub exit_told: bool,
     /// The signal by which it ends, if it ends by ours.
     pub killed: Option<i32>,
+    /// The signal for which its power button was pressed: if it switches itself off, that is why.
+    pub pressed: Option<i32>,
     /// The monitor's control channel.
     pub control: Option<Arc<Mutex<Box<dyn Control>>>>,
     /// Whether the guest hears a power button.
@@ -141,6 +143,7 @@ impl Container {
                 exit: None,
                 exit_told: false,
                 killed: None,
+                pressed: None,
                 control: None,
                 power_button: false,
                 name: None,

@@ -108,26 +108,29 @@ pub fn unwind_orphan(
     }
 }
 
-/// Unwinds the members of a pod whose daemon is dead, on behalf of its sandbox, if `sandbox` is one. Some containerds
-/// call nothing for them. They go before the sandbox, whose pid namespace ends only after all in it; their tombstones
-/// wait for a `delete` that may come. One that is stuck holds up the sandbox, but not the others.
-pub fn unwind_members(layout: &Layout, sandbox: &Record, deadline: Instant) -> Result<(), Error> {
-    if sandbox.group != sandbox.id || owner::is_alive(layout, &sandbox.owner)? {
+/// Unwinds the members of a pod whose daemon `owner` is dead, on behalf of its sandbox. Some containerds call nothing for
+/// them. They go before the sandbox, whose pid namespace ends only after all in it; their tombstones wait for a `delete`
+/// that may come. One that is stuck holds up the sandbox, but not the others.
+pub fn unwind_members(
+    layout: &Layout,
+    namespace: &str,
+    sandbox: &str,
+    owner: &str,
+    deadline: Instant,
+) -> Result<(), Error> {
+    if owner::is_alive(layout, owner)? {
         return Ok(());
     }
     let mut stuck = None;
-    for (namespace, id) in layout.containers() {
-        if namespace != sandbox.namespace || id == sandbox.id {
-            continue;
-        }
-        let Some(dir) = RunDir::open(&layout.container(&namespace, &id))? else { continue };
+    for (_, id) in layout.containers().into_iter().filter(|(ns, id)| ns == namespace && id != sandbox) {
+        let Some(dir) = RunDir::open(&layout.container(namespace, &id))? else { continue };
         let is_member = match dir.read() {
-            Read::Record(member) => member.group == sandbox.group && !member.tombstone,
+            Read::Record(member) => member.group == sandbox && !member.tombstone,
             // What it says is unknown, but not whose it is.
-            Read::Newer(_) | Read::Unreadable(_) => dir.owners()?.contains(&sandbox.owner),
+            Read::Newer(_) | Read::Unreadable(_) => dir.owners()?.iter().any(|own| own == owner),
             Read::Absent => false,
         };
-        match is_member.then(|| unwind_orphan(layout, &namespace, &id, Told::Later, deadline)) {
+        match is_member.then(|| unwind_orphan(layout, namespace, &id, Told::Later, deadline)) {
             // Its processes are ended as far as they can be found, and it itself is kept.
             Some(Err(e @ Error::ForeignRecord { .. })) => tracing::warn!(id, error = e.chain(), "unwound"),
             Some(Err(e)) => drop(stuck.get_or_insert(e)),

@@ -23,7 +23,7 @@ use protobuf::Message;
 use record_store::Read;
 use runtime_core::{
     config::Config,
-    layout::{Layout, hex_digest},
+    layout::{Layout, hex_digest, is_instance},
     owner,
     pod::Pod,
     record::{BundleId, Exit, Record, RunDir},
@@ -114,12 +114,9 @@ fn find(flags: &Flags, layout: &Layout) -> Result<Option<(RunDir, Record)>, Erro
         }
         // Its processes are ended as far as they can be found; it itself is kept, and that is an error.
         Read::Newer(_) | Read::Unreadable(_) => {
-            await_dying_daemon(flags, layout)?;
-            let deadline = Instant::now() + BUDGET;
-            let unwound = unwind_orphan(layout, &flags.namespace, &flags.id, Told::Now, deadline);
+            let unwound = clean_up_unknown(flags, layout, &dir, Instant::now() + BUDGET);
             forget_daemon(flags, layout);
-            unwound?;
-            return none();
+            return if unwound? { find(flags, layout) } else { none() };
         }
     };
     // By the working directory, never by path: the path of an id that was created anew shows the new bundle.
@@ -177,8 +174,11 @@ fn clean_up(flags: &Flags, layout: &Layout, found: &Record, deadline: Instant) -
     let mut handed_over = false;
     let mut pause = Duration::from_millis(10);
     loop {
-        let unwound = unwind_members(layout, found, deadline)
-            .and_then(|()| unwind_orphan(layout, namespace, id, Told::Now, deadline));
+        let members = match found.group == found.id {
+            true => unwind_members(layout, namespace, id, &found.owner, deadline),
+            false => Ok(()),
+        };
+        let unwound = members.and_then(|()| unwind_orphan(layout, namespace, id, Told::Now, deadline));
         let outcome = match unwound {
             Ok(outcome) => outcome,
             // containerd asks once, and keeps the id blocked if it fails: what was only in the way gets another try.
@@ -203,7 +203,7 @@ fn clean_up(flags: &Flags, layout: &Layout, found: &Record, deadline: Instant) -
             Outcome::Nothing => return Ok(last),
             Outcome::Owned(record) => {
                 if !handed_over {
-                    hand_over(layout, &record, deadline)?;
+                    hand_over(layout, &Known::of(&record), deadline)?;
                     handed_over = true;
                 }
                 last = *record;
@@ -216,46 +216,109 @@ fn clean_up(flags: &Flags, layout: &Layout, found: &Record, deadline: Instant) -
     }
 }
 
+/// The same where the record cannot be understood: whose it is its markers tell, and a daemon that lives has the truth
+/// in memory. `true`: that one has ended it, and has written another record or removed it.
+fn clean_up_unknown(flags: &Flags, layout: &Layout, dir: &RunDir, deadline: Instant) -> Result<bool, Error> {
+    let (namespace, id, group) = (&flags.namespace, &flags.id, group(flags));
+    let owners: Vec<String> = dir.owners()?.into_iter().filter(|owner| is_instance(owner)).collect();
+    while let Some(owner) = living(layout, &owners)? {
+        let known = Known { namespace, id, group: &group, owner, txids: dir.transactions()? };
+        hand_over(layout, &known, deadline)?;
+        while owner::is_alive(layout, owner)? {
+            if matches!(dir.read(), Read::Absent | Read::Record(_)) {
+                return Ok(true);
+            }
+            if Instant::now() >= deadline {
+                return Err(not_clean(id, "its daemon is still at work"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    if group == *id {
+        for owner in &owners {
+            unwind_members(layout, namespace, id, owner, deadline)?;
+        }
+    }
+    unwind_orphan(layout, namespace, id, Told::Now, deadline)?;
+    Ok(false)
+}
+
+/// The first one that lives.
+fn living<'a>(layout: &Layout, owners: &'a [String]) -> Result<Option<&'a String>, Error> {
+    for owner in owners {
+        if owner::is_alive(layout, owner)? {
+            return Ok(Some(owner));
+        }
+    }
+    Ok(None)
+}
+
+/// What must be known of a container to hand it over.
+struct Known<'a> {
+    namespace: &'a str,
+    id: &'a str,
+    group: &'a str,
+    owner: &'a str,
+    /// More than one only where the record cannot be understood.
+    txids: Vec<String>,
+}
+
+impl<'a> Known<'a> {
+    fn of(record: &'a Record) -> Self {
+        let Record { namespace, id, group, owner, txid, .. } = record;
+        Self { namespace, id, group, owner, txids: vec![txid.clone()] }
+    }
+}
+
 /// Asks the daemon that lives to end the container. One that does not even acknowledge is killed, if that harms no
 /// other container than those of this pod's end.
-fn hand_over(layout: &Layout, record: &Record, deadline: Instant) -> Result<(), Error> {
-    let file =
-        Pod::open(layout, &record.namespace, &record.group)?.read().filter(|f| f.owner == record.owner);
+fn hand_over(layout: &Layout, known: &Known<'_>, deadline: Instant) -> Result<(), Error> {
+    let file = Pod::open(layout, known.namespace, known.group)?.read().filter(|f| f.owner == known.owner);
     let Some(file) = file else {
         // One that is dying needs no asking.
-        if dies(layout, &record.owner)? {
+        if dies(layout, known.owner)? {
             return Ok(());
         }
-        return Err(not_clean(&record.id, "its daemon lives but nobody knows where"));
+        return Err(not_clean(known.id, "its daemon lives but nobody knows where"));
     };
-    if private::end(&file.socket, &record.id, &record.txid, ACKNOWLEDGE) {
+    if known.txids.iter().any(|txid| private::end(&file.socket, known.id, txid, ACKNOWLEDGE)) {
         return Ok(());
     }
-    if record.group != record.id && !is_only_record(layout, record) {
+    if known.group != known.id && !is_only_record(layout, known)? {
         // One that is dying does not answer either.
-        if dies(layout, &record.owner)? {
+        if dies(layout, known.owner)? {
             return Ok(());
         }
-        return Err(not_clean(&record.id, "its daemon does not answer, and other containers depend on it"));
+        return Err(not_clean(known.id, "its daemon does not answer, and other containers depend on it"));
     }
     let Some(daemon) = file.daemon.as_ref().map(proc_id::ProcessId::open).transpose()?.flatten() else {
         return Ok(());
     };
     // Still the owner? Then this very process is the daemon that does not answer.
-    if owner::is_alive(layout, &record.owner)? {
-        tracing::warn!(id = record.id, pid = daemon.pid(), "the daemon does not answer: it is killed");
+    if owner::is_alive(layout, known.owner)? {
+        tracing::warn!(id = known.id, pid = daemon.pid(), "the daemon does not answer: it is killed");
         daemon.signal(Signal::KILL)?;
         daemon.wait(Some(deadline.saturating_duration_since(Instant::now())))?;
     }
     Ok(())
 }
 
-/// Whether no other record names the same owner.
-fn is_only_record(layout: &Layout, record: &Record) -> bool {
-    layout.containers().into_iter().filter(|(_, id)| *id != record.id).all(|(namespace, id)| {
-        let dir = RunDir::open(&layout.container(&namespace, &id)).ok().flatten();
-        !dir.is_some_and(|dir| matches!(dir.read(), Read::Record(other) if other.owner == record.owner && !other.tombstone))
-    })
+/// Whether no other record is of the same owner. What a record says that cannot be understood is unknown, but not whose
+/// it is.
+fn is_only_record(layout: &Layout, known: &Known<'_>) -> Result<bool, Error> {
+    for (namespace, id) in layout.containers().into_iter().filter(|(_, id)| id != known.id) {
+        let Some(dir) = RunDir::open(&layout.container(&namespace, &id))? else { continue };
+        let is_its = match dir.read() {
+            Read::Record(other) => other.owner == known.owner && !other.tombstone,
+            Read::Absent | Read::Newer(_) | Read::Unreadable(_) => {
+                dir.owners()?.iter().any(|owner| owner == known.owner)
+            }
+        };
+        if is_its {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The group, by the bundle as far as it is still there.

@@ -36,8 +36,12 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
             _ => break,
         };
         let deadline = Instant::now() + fault::deadline("deadline.gc", EACH);
-        let done = unwind_members(&layout, &record, deadline)
-            .and_then(|()| unwind_orphan(&layout, &flags.namespace, &flags.id, Told::Later, deadline));
+        let members = match record.group == record.id {
+            true => unwind_members(&layout, &flags.namespace, &record.id, &record.owner, deadline),
+            false => Ok(()),
+        };
+        let done =
+            members.and_then(|()| unwind_orphan(&layout, &flags.namespace, &flags.id, Told::Later, deadline));
         if let Ok(Outcome::Unwound(_) | Outcome::Nothing) = done {
             break;
         }

@@ -387,6 +387,17 @@ fn what_stands_in_the_place_of_a_record_holds_up_nobody() {
         bench.run("c1", 4);
         bench.check();
     }
+    for name in ["plan.json", "lock"] {
+        let (bundle, _) = bench.orphaned("c1");
+        let place = bench.run_directory("c1").join(name);
+        fs::remove_file(&place).unwrap();
+        fs::create_dir(&place).unwrap();
+        bench.delete(&bundle).deleted();
+        bundle.remove();
+        fs::remove_dir(place.with_file_name(format!("{name}.unreadable"))).unwrap();
+        bench.run("c1", 5);
+        bench.check();
+    }
     bench.finish();
 }
 

@@ -7,7 +7,9 @@ use std::{fs, path::Path};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use urunc_tests::direct::{Bench, Proc, Spec, Survivor, eventually, hierarchies, leaves, unseal};
+use urunc_tests::direct::{
+    Bench, Bundle, Proc, SOON, Shim, Spec, Survivor, eventually, hierarchies, leaves, unseal,
+};
 
 /// A process as a record names it.
 fn named(pid: i32) -> Value {
@@ -103,6 +105,108 @@ fn a_record_that_is_lost_is_made_up_for_by_its_marker() {
     swept.remove();
     bench.end(&sweeper, other);
     bench.end(&shim, bundle);
+    bench.finish();
+}
+
+/// What a record says that cannot be understood is unknown, but not whose it is.
+fn garble(bench: &Bench, id: &str, how: &str) {
+    if how == "newer" {
+        return bench.edit_record(id, |record| record["schema"] = 99.into());
+    }
+    fs::write(bench.run_directory(id).join("record.json"), "{").unwrap();
+}
+
+/// What was set aside, and the folders around it.
+fn forget(bench: &Bench) {
+    fs::remove_dir_all(bench.folder().join(&bench.namespace)).ok();
+}
+
+/// A pod's sandbox and two members that run.
+fn pod(bench: &Bench) -> (Shim, Bundle, [Bundle; 2], [Proc; 3]) {
+    let (shim, sandbox, pid) = bench.created("pod", &Spec::sandbox());
+    shim.client.start("pod").unwrap();
+    let member = |id: &str| {
+        let (_, bundle, own) = bench.created(id, &Spec::tiny("hang").member_of("pod", pid));
+        shim.client.start(id).unwrap();
+        (bundle, Proc::of(own.cast_signed()))
+    };
+    let ((first, one), (second, two)) = (member("c1"), member("c2"));
+    (shim, sandbox, [first, second], [Proc::of(pid.cast_signed()), one, two])
+}
+
+#[test]
+fn a_sandbox_whose_record_cannot_be_understood_takes_its_members_with_it() {
+    let Some(bench) = Bench::released() else { return };
+    for how in ["garbled", "newer"] {
+        let (shim, sandbox, members, processes) = pod(&bench);
+        garble(&bench, "pod", how);
+        shim.daemon.kill();
+        let survivor = Survivor::new(&bench, "c1");
+        assert_ne!(bench.delete(&sandbox).code, Some(0), "{how}: it is kept, and told");
+        assert!(survivor.was_killed(), "{how}");
+        assert!(processes.iter().all(|process| !process.is_alive()), "{how}");
+        for id in ["pod", "c1", "c2"] {
+            assert_eq!(leaves(&bench.namespace, id), Vec::<&Path>::new(), "{how}");
+        }
+        for bundle in members {
+            bench.delete(&bundle).deleted();
+            bundle.remove();
+        }
+        sandbox.remove();
+        forget(&bench);
+        bench.check();
+    }
+    bench.finish();
+}
+
+#[test]
+fn a_member_kills_no_daemon_of_others_whose_records_cannot_be_understood() {
+    let Some(bench) = Bench::released() else { return };
+    for how in ["garbled", "newer"] {
+        let (shim, sandbox, [first, second], processes) = pod(&bench);
+        ["pod", "c2"].iter().for_each(|id| garble(&bench, id, how));
+        shim.daemon.stop();
+        let deleted = bench.delete(&first);
+        assert!(deleted.stderr.contains("other containers depend on it"), "{how}: {}", deleted.stderr);
+        assert!(shim.daemon.is_alive() && processes.iter().all(Proc::is_alive), "{how}");
+        // The sandbox's own ends all of them.
+        assert_ne!(bench.delete(&sandbox).code, Some(0), "{how}");
+        assert!(!shim.daemon.is_alive() && processes.iter().all(|process| !process.is_alive()), "{how}");
+        eventually("gc has ended", || bench.actions("gc").is_empty());
+        bench.delete(&first).deleted();
+        [sandbox, first, second].into_iter().for_each(Bundle::remove);
+        forget(&bench);
+        bench.check();
+    }
+    bench.finish();
+}
+
+#[test]
+fn a_record_that_cannot_be_understood_under_its_daemon_is_no_obstacle() {
+    let Some(bench) = Bench::released() else { return };
+    for daemon in ["serves", "is stopped"] {
+        let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
+        shim.client.start("c1").unwrap();
+        let guest = Proc::of(pid.cast_signed());
+        garble(&bench, "c1", "garbled");
+        if daemon == "serves" {
+            // It has the truth in memory.
+            bench.delete(&bundle).deleted();
+            assert!(!bench.run_directory("c1").exists());
+            shim.client.shutdown("c1");
+            assert!(shim.daemon.ends_within(SOON));
+        } else {
+            shim.daemon.stop();
+            let deleted = bench.delete(&bundle);
+            assert!(deleted.stderr.contains("cannot be read"), "{}", deleted.stderr);
+            assert!(!shim.daemon.is_alive());
+            bench.delete(&bundle).deleted();
+            forget(&bench);
+        }
+        assert!(!guest.is_alive(), "the daemon {daemon}");
+        bundle.remove();
+        bench.check();
+    }
     bench.finish();
 }
 

@@ -94,7 +94,8 @@ fn kill_batch(files: &dyn Files, leaf: &Path, pids: impl Iterator<Item = u32>) -
         };
         match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(fd) => open.push((number, fd)),
-            Err(Errno::SRCH) => {}
+            // Gone, and its number may be a thread's by now (ENOENT since Linux 6.15).
+            Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => {}
             Err(source) => return Err(Error::Signal { pid: number, source }),
         }
     }

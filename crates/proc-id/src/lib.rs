@@ -121,8 +121,7 @@ impl ProcessId {
         // First the pidfd, then the check: what the pidfd holds cannot change under us any more.
         let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(fd) => fd,
-            // EINVAL: the number is a thread's now, hence not our process.
-            Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
+            Err(e) if is_no_process(e) => return Ok(None),
             Err(e) => return Err(Error::Open { pid: self.pid, source: e.into() }),
         };
         match start_time(self.pid)? {
@@ -223,6 +222,12 @@ impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
+}
+
+/// Whether pidfd_open failed because the number is nobody's, or a thread's by now, hence not our process: that is EINVAL,
+/// and since Linux 6.15 ENOENT (pidfd_open(2)).
+fn is_no_process(e: Errno) -> bool {
+    matches!(e, Errno::SRCH | Errno::INVAL | Errno::NOENT)
 }
 
 /// The start time of a process in clock ticks since boot, `None` if there is no such process.

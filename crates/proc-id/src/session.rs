@@ -2,12 +2,9 @@
 
 use std::fs;
 
-use rustix::{
-    io::Errno,
-    process::{Pid, PidfdFlags, pidfd_open},
-};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::{Error, Process, stat_field};
+use crate::{Error, Process, is_no_process, stat_field};
 
 /// The session's place in `/proc/PID/stat`, counted from behind the command's name.
 const SESSION: usize = 3;
@@ -30,7 +27,7 @@ impl Process {
             let Some(number) = Pid::from_raw(pid) else { continue };
             let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
                 Ok(pidfd) => pidfd,
-                Err(Errno::SRCH | Errno::INVAL) => continue,
+                Err(e) if is_no_process(e) => continue,
                 Err(e) => return Err(Error::Open { pid, source: e.into() }),
             };
             // First the pidfd, then the check, as ever.

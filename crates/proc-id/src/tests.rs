@@ -34,6 +34,21 @@ fn a_child_is_recognised_until_it_is_reaped() {
 }
 
 #[test]
+fn a_number_that_is_a_threads_by_now_is_not_the_process() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        tell.send(rustix::thread::gettid().as_raw_pid()).unwrap();
+        ended.recv().ok();
+    });
+    let id = ProcessId { pid: told.recv().unwrap(), ..ProcessId::own().unwrap() };
+    assert!(id.open().unwrap().is_none());
+    assert!(id.is_dead().unwrap());
+    drop(end);
+    thread.join().unwrap();
+}
+
+#[test]
 fn another_start_time_or_boot_is_another_process() {
     let child = Sleeper::new();
     let id = Process::of_child(child.0.id()).unwrap().id().clone();

@@ -162,16 +162,20 @@ impl Dir {
     }
 
     /// Keeps the file `name` under another name, so that a new one can take its place.
-    pub fn set_aside(&self, name: &str) -> Result<(), Error> {
-        renameat(&self.fd, name, &self.fd, format!("{name}.unreadable"))
+    pub fn set_aside(&self, name: impl AsRef<OsStr>) -> Result<(), Error> {
+        let name = name.as_ref();
+        let mut aside = name.to_owned();
+        aside.push(".unreadable");
+        renameat(&self.fd, name, &self.fd, aside)
             .map_err(|e| Error::Remove { path: self.path.join(name), source: e.into() })
     }
 
-    /// Removes the file `name`; `false`: it was not there.
+    /// Removes the file `name`; `false`: it was not there. A folder in its place is not ours, and is set aside.
     pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<bool, Error> {
         match unlinkat(&self.fd, name.as_ref(), AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
+            Err(Errno::ISDIR) => self.set_aside(name).map(|()| false),
             Err(e) => Err(Error::Remove { path: self.path.join(name.as_ref()), source: e.into() }),
         }
     }

@@ -110,7 +110,14 @@ impl Lock {
         let path = dir.path().join(name);
         let fail = |source: io::Error| Error::Lock { path: path.clone(), source };
         loop {
-            let fd = open_lock(dir, name, create).map_err(|e| fail(e.into()))?;
+            let fd = match open_lock(dir, name, create) {
+                // Nobody can hold that; it is not ours.
+                Err(Errno::ISDIR) => {
+                    dir.set_aside(name)?;
+                    continue;
+                }
+                result => result.map_err(|e| fail(e.into()))?,
+            };
             match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(None),

@@ -97,6 +97,20 @@ fn what_is_no_regular_file_is_garbled_and_can_be_set_aside() {
 }
 
 #[test]
+fn a_folder_in_a_files_place_is_set_aside() {
+    let (_folder, dir) = dir();
+    for name in ["part", "lock"] {
+        fs::create_dir_all(dir.path().join(name).join("of somebody")).unwrap();
+    }
+    assert!(!dir.remove("part").unwrap());
+    let lock = Lock::acquire(&dir, "lock", soon()).unwrap().unwrap();
+    let mut names = dir.names().unwrap();
+    names.sort_unstable();
+    assert_eq!(names, ["lock", "lock.unreadable", "part.unreadable"]);
+    lock.unlink(&dir).unwrap();
+}
+
+#[test]
 fn the_sum_is_what_the_documented_command_says() {
     let (_folder, dir) = dir();
     dir.replace("r", &Sample { schema: 1, text: "x".to_owned() }).unwrap();

@@ -51,9 +51,9 @@ impl Runtime {
     fn exit_of(&self, container: &Container, state: State, work: &Work) -> Exit {
         let raw = container.process().and_then(|process| reap(&process));
         let words = container.words();
-        let (killed, said_before, control) = {
+        let (killed, pressed, said_before, control) = {
             let live = container.live();
-            (live.killed, live.said_before, live.control.clone())
+            (live.killed, live.pressed, live.said_before, live.control.clone())
         };
         let end = control.and_then(|c| c.lock().unwrap_or_else(PoisonError::into_inner).hear());
         let said = words.map(|words| words.text_since(said_before)).unwrap_or_default();
@@ -68,7 +68,10 @@ impl Runtime {
                 let monitor = self.monitor(&work.monitor).ok().filter(|_| state != State::Created);
                 let GuestExit { status, reason } =
                     monitor.map_or_else(|| raw.plain(), |m| m.exit(raw, end, &said));
-                Exit::now(status, reason)
+                match pressed {
+                    Some(signal) if reason == Reason::PowerOff => Exit::by_signal(signal),
+                    _ => Exit::now(status, reason),
+                }
             }
             (None, None) => Exit::now(255, Reason::Unknown),
         };

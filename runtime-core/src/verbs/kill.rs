@@ -1,13 +1,38 @@
 //! Kill: translated, never forwarded. It never waits for a verb at work: a Start sees the death itself.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Mutex, TryLockError},
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
+use vmm_api::{Control, ControlError};
 
 use crate::{Error, Runtime, container::Container, contract::invalid, lifecycle::State};
 
 /// How long the monitor may take to press the power button.
 const BUTTON_WAIT: Duration = Duration::from_secs(2);
+
+/// Presses the power button. Whoever has the control channel just now, another Kill or a Pause, is waited for.
+fn press(button: &Mutex<Box<dyn Control>>) -> Result<(), ControlError> {
+    let deadline = Instant::now() + BUTTON_WAIT;
+    loop {
+        match button.try_lock() {
+            Ok(mut control) => return control.power_button(deadline),
+            Err(TryLockError::Poisoned(control)) => return control.into_inner().power_button(deadline),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(TryLockError::WouldBlock) => return Err(ControlError::Timeout),
+        }
+    }
+}
+
+/// What asks a process to end; and what asks systemd to power off (systemd(1)), as images of it say by STOPSIGNAL.
+const ENDS: [i32; 7] =
+    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGPWR, HALT, HALT + 1];
+/// `SIGRTMIN+3` as the C library counts them.
+const HALT: i32 = 37;
 
 impl Runtime {
     /// Sends `signal` to a container, as far as a guest can hear it. `Some`: its power button is pressed, and so long
@@ -18,7 +43,7 @@ impl Runtime {
         let number = i32::try_from(signal).ok().filter(|_| signal <= LAST).ok_or_else(|| {
             invalid("signal", &signal.to_string(), "is no signal", "give a number from 0 to 64")
         })?;
-        let ends = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT].contains(&number);
+        let ends = ENDS.contains(&number);
         let (state, process, button) = {
             let live = container.live();
             let button = live.control.clone().filter(|_| live.power_button);
@@ -35,24 +60,23 @@ impl Runtime {
         }
         let Some(process) = process else { return Err(Error::NotFound { id: id.to_owned() }) };
         if number != libc::SIGKILL && !ends {
+            tracing::debug!(id, signal, "a guest has no such signal: it hears nothing");
             return Ok(None);
         }
         if ends
             && state == State::Running
             && let Some(button) = button
         {
-            container.live().killed.get_or_insert(number);
-            // Not waited for: somebody who is just letting the guest go has it, and then nobody hears a button yet.
-            let pressed =
-                button.try_lock().map(|mut control| control.power_button(Instant::now() + BUTTON_WAIT));
-            match pressed {
-                Ok(Ok(())) => {
+            container.live().pressed.get_or_insert(number);
+            match press(&button) {
+                Ok(()) => {
                     tracing::info!(id, signal, "the power button is pressed");
                     return Ok(container.live().grace);
                 }
-                // A monitor that cannot press it any more: the guest cannot hear, so it is ended.
-                Ok(Err(e)) => tracing::warn!(id, signal, error = %e, "the power button failed"),
-                Err(_) => tracing::warn!(id, signal, "the power button is not ready"),
+                // A monitor that does not answer is slow, or hangs: then a SIGKILL is the caller's decision.
+                Err(e @ ControlError::Timeout) => return Err(e.into()),
+                // One that cannot press it any more: the guest cannot hear, so it is ended.
+                Err(e) => tracing::warn!(id, signal, error = %e, "the power button failed"),
             }
         }
         {

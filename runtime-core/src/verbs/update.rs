@@ -134,12 +134,7 @@ fn check_lives(container: &Container) -> Result<(), Error> {
 /// A quota is as many vCPUs, as in Create.
 fn check_cpu(resources: &LinuxResources, guest: Option<&GuestPlan>) -> Result<(), Error> {
     let cpu = resources.cpu().as_ref();
-    let quota = cpu.and_then(|c| c.quota()).filter(|q| *q != 0);
-    let period = cpu.and_then(|c| c.period()).filter(|p| *p != 0);
-    if let (None, Some(period)) = (quota, period) {
-        let field = "linux.resources.cpu.period";
-        return Err(invalid(field, &period.to_string(), "comes without a quota", "give both"));
-    }
+    let quota = cpu.and_then(|c| c.quota());
     let Some(wanted) = vcpus(Some(resources))? else { return Ok(()) };
     let Some(has) = guest.map(|g| g.guest.vcpus).filter(|has| wanted > *has) else { return Ok(()) };
     Err(unmet(
@@ -152,8 +147,11 @@ fn check_cpu(resources: &LinuxResources, guest: Option<&GuestPlan>) -> Result<()
 
 /// The fields that Create does not honour either.
 fn ignored(resources: &LinuxResources) -> Vec<&'static str> {
-    let memory = resources.memory().as_ref();
+    let (memory, cpu) = (resources.memory().as_ref(), resources.cpu().as_ref());
+    // As a kubelet writes it for a container without a limit.
+    let period_alone = cpu.is_some_and(|c| c.period().is_some() && c.quota().is_none_or(|q| q == 0));
     let fields = [
+        ("cpu.period without a quota", period_alone),
         ("memory.reservation", memory.and_then(|m| m.reservation()).is_some_and(|v| v != 0)),
         ("memory.kernel", memory.and_then(|m| m.kernel()).is_some_and(|v| v != 0)),
         ("blockIO", resources.block_io().is_some()),

@@ -43,6 +43,37 @@ pub fn guests_fill_their_memory_under_the_pods_limit(version: Version) {
     });
 }
 
+/// containerd merges what is new into all that a container was made with.
+pub fn limits_are_updated_while_a_guest_runs(version: Version) {
+    Node::with(version, &Setup::of(&[Image::Tiny]), |node| {
+        let pod = node.runp(&Pod::new("update"));
+        let container = Container::new("a", Image::Tiny, &["tiny", "hang"]).memory_mib(64);
+        let member = node.run(&pod, &container);
+        node.wait_for(&member, "hang\n", SOON);
+        let update = |words: &[&str]| node.call(&[&["update"], words, &[&member.id]].concat());
+        let limit = || {
+            let process = node.member(&member);
+            let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", process.pid())).unwrap();
+            let memory = cgroup.lines().find_map(|line| line.split_once(":memory:")).map(|(_, path)| path);
+            let v1 = memory.map(|path| format!("/sys/fs/cgroup/memory{path}/../memory.limit_in_bytes"));
+            let unified = || cgroup.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned();
+            let file = v1.unwrap_or_else(|| format!("/sys/fs/cgroup{}/../memory.max", unified()));
+            fs::read_to_string(file).unwrap().trim().parse::<u64>().unwrap()
+        };
+        let before = limit();
+        update(&["--cpu-share", "512"]).expect(0);
+        update(&["--memory", &(96 * MIB).to_string()]).expect(0);
+        assert_eq!(limit(), before + 32 * MIB);
+        update(&["--cpu-quota", "50000", "--cpu-period", "100000"]).expect(0);
+        // The guest has its RAM and its one vCPU.
+        for words in [&["--memory", "33554432"][..], &["--cpu-quota", "250000", "--cpu-period", "100000"]] {
+            assert_ne!(update(words).status, Some(0), "{words:?}");
+        }
+        assert_eq!(limit(), before + 32 * MIB);
+        node.rmp_force(&pod);
+    });
+}
+
 /// The sandbox is the last of its pod to be killed: its score is the lowest of the pod's containers, and follows when
 /// one comes or goes. (Not every machine lets a process lower it: only what is raised is looked at.)
 pub fn the_sandboxs_oom_score_follows_its_containers(version: Version) {

@@ -117,6 +117,23 @@ impl Qmp {
         }
     }
 
+    /// Takes the events out of what was received, and drops all else of it: an answer that came too late, or what is not of
+    /// the protocol, of which the next command finds out.
+    fn note_events(&mut self) {
+        while let Some(at) = self.received.iter().position(|&b| b == b'\n') {
+            let rest = self.received.split_off(at + 1);
+            let line = std::mem::replace(&mut self.received, rest);
+            if let Ok(message) = serde_json::from_slice::<Message>(&line)
+                && message.event.is_some()
+            {
+                self.note(message);
+            }
+        }
+        if self.received.len() > LONGEST_LINE {
+            self.received.clear();
+        }
+    }
+
     /// Keeps of an event what tells of the guest's end.
     fn note(&mut self, message: Message) {
         let reason = message.data.and_then(|data| data.reason);
@@ -257,25 +274,15 @@ impl Control for Qmp {
         let mut bytes = [0u8; 4096];
         // A peer that talks faster than this is heard the next time.
         for _ in 0..LONGEST_LINE / bytes.len() {
+            // First what is here already: the end may have come together with the last answer.
+            self.note_events();
             match recv(&self.socket, &mut bytes, RecvFlags::DONTWAIT) {
                 Ok((n, _)) if n > 0 => self.received.extend_from_slice(&bytes[..n]),
                 Err(Errno::INTR) => {}
                 _ => break,
             }
-            while let Some(at) = self.received.iter().position(|&b| b == b'\n') {
-                let rest = self.received.split_off(at + 1);
-                let line = std::mem::replace(&mut self.received, rest);
-                // An answer that came too late, or what is not of the protocol: the next command finds out.
-                if let Ok(message) = serde_json::from_slice::<Message>(&line)
-                    && message.event.is_some()
-                {
-                    self.note(message);
-                }
-            }
-            if self.received.len() > LONGEST_LINE {
-                self.received.clear();
-            }
         }
+        self.note_events();
         self.end
     }
 

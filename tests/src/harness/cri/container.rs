@@ -80,12 +80,12 @@ impl Container {
 
     /// Its file.
     pub(super) fn file(&self, pod: &Pod) -> Value {
-        let mut resources = json!({});
+        // As a kubelet writes it for a container without a limit.
+        let mut resources = json!({"cpu_period": PERIOD, "cpu_quota": 0, "cpu_shares": 2});
         if self.memory_mib > 0 {
             resources["memory_limit_in_bytes"] = (self.memory_mib << 20).into();
         }
         if self.cpus > 0.0 {
-            resources["cpu_period"] = PERIOD.into();
             #[allow(clippy::cast_possible_truncation, reason = "a quota is a small number")]
             let quota = (self.cpus * f64::from(PERIOD)) as i64;
             resources["cpu_quota"] = quota.into();

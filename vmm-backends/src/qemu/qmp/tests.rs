@@ -228,6 +228,19 @@ fn the_deadline_holds_whatever_the_peer_does() {
 }
 
 #[test]
+fn an_end_that_comes_together_with_an_answer_is_heard() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let end = r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}"#;
+    write!(&theirs, "{{\"return\": {{}}, \"id\": 1}}\r\n{end}\r\n").unwrap();
+    drop(theirs);
+    let mut qmp = Qmp::new(ours);
+    // A guest that is over at once: QEMU is gone when the command is sent, or just behind it.
+    qmp.last_id = 1;
+    qmp.answer("cont", 1, soon(5000)).unwrap();
+    assert_eq!(qmp.hear(), Some(GuestEnd::Reset));
+}
+
+#[test]
 fn of_what_is_said_unasked_the_guests_end_is_kept() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut qmp = Qmp::new(ours);

@@ -97,8 +97,12 @@ fn walk(
 ) -> Result<(), Error> {
     for (name, value) in table {
         let origin = source.at(text, &name.span());
-        let name =
-            if above.is_empty() { name.get_ref().to_string() } else { format!("{above}.{}", name.get_ref()) };
+        // A name with a dot in it was quoted: it is one name, and no table with a key in it.
+        let own = match name.get_ref() {
+            own if own.contains('.') => format!("{own:?}"),
+            own => own.to_string(),
+        };
+        let name = if above.is_empty() { own } else { format!("{above}.{own}") };
         let problem = match (key::find(&name), value.get_ref()) {
             (None, DeValue::Table(inner)) if key::is_table(&name) => {
                 walk(source, text, &name, inner, wrong, said)?;

@@ -34,6 +34,15 @@ fn what_is_wrong_is_named_by_file_line_and_key() {
             "[monitors.qemu]\ndefault_memory_mb = -1",
             "c.toml:2: monitors.qemu.default_memory_mb: the number -1 is given; give a whole number from 0 to 16777216",
         ),
+        // Quoted, it is one name: no table.
+        (
+            "\n\"runtime.root\" = \"/x\"",
+            "c.toml:2: \"runtime.root\": is not known; `urunc config show` lists what is",
+        ),
+        (
+            "[monitors]\n\"qemu.path\" = \"/x\"",
+            "c.toml:2: monitors.\"qemu.path\": is not known; `urunc config show` lists what is",
+        ),
         ("runtime = 3", "c.toml:1: runtime: is a table: write [runtime]"),
         (
             "[log]\nlevel = true",

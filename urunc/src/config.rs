@@ -59,6 +59,14 @@ impl Row {
         };
         Self { key: key.to_owned(), value, origin, place, line, used, text: [text, came_from] }
     }
+
+    /// Shows the number that nothing, or 0, stands for.
+    fn stands_for(&mut self, number: u64, whose: &str) {
+        let note =
+            if self.origin == "default" { whose.to_owned() } else { format!("0: the default, {whose}") };
+        self.value = number.into();
+        self.text = [number.to_string(), format!("{} ({note})", self.text[1])];
+    }
 }
 
 impl Verb {
@@ -68,6 +76,13 @@ impl Verb {
         let config = Config::load().map_err(|source| Error::Configuration { source })?;
         let used = KEYS.iter().filter(|key| key.is_used());
         let mut rows: Vec<Row> = used.map(|key| Row::of(key.name, config.get(key.name), true)).collect();
+        // What each monitor needs by itself is no constant of the table.
+        for monitor in vmm_backends::monitors() {
+            let key = format!("monitors.{}.overhead_mb", monitor.name());
+            if let Some(row) = rows.iter_mut().find(|row| row.key == key && row.value.is_null()) {
+                row.stands_for(config.overhead_mib(&*monitor), &format!("{}'s own", monitor.name()));
+            }
+        }
         rows.extend(config.unused().iter().map(|(name, setting)| Row::of(name, setting.clone(), false)));
         if args.json {
             return print::json(&mut stdout(), &rows);

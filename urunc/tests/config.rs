@@ -58,7 +58,23 @@ fn every_key_is_shown_with_its_origin() {
     );
     assert_eq!(row("runtime.accel")["origin"], "environment");
     assert_eq!(row("monitors.qemu.path")["value"], serde_json::Value::Null);
+    assert_eq!(
+        (&row("monitors.qemu.overhead_mb")["value"], &row("monitors.qemu.overhead_mb")["origin"]),
+        (&192.into(), &"default".into())
+    );
     assert_eq!(row("monitors.firecracker.default_memory_mb")["used"], false);
+}
+
+/// 0 asks for the default, as in every key that is a number.
+#[test]
+fn an_overhead_of_nothing_is_shown_as_the_monitors_own() {
+    let folder = TempDir::new().unwrap();
+    let (status, table, _) =
+        run(&mut with_file(&folder, "[monitors.qemu]\noverhead_mb = 0\n", &["config", "show"]));
+    let table = String::from_utf8(table).unwrap();
+    let row = table.lines().find(|line| line.starts_with("monitors.qemu.overhead_mb ")).unwrap();
+    assert_eq!(status, 0);
+    assert!(row.contains(" 192 ") && row.ends_with("/config.toml:2 (0: the default, qemu's own)"), "{row}");
 }
 
 #[test]

@@ -97,6 +97,25 @@ fn an_archive_that_was_built_is_told_as_it_would_run() {
 }
 
 #[test]
+fn a_build_of_what_would_be_refused_warns() {
+    let folder = folder();
+    let base = ["image", "build", "-t", "hello", "--type", "linux", "--kernel", "k"];
+    let build = |args: &[&str]| run(command(folder.path(), &base).args(args));
+    let block = ["--annotation", "com.urunc.unikernel.block=/disk"];
+    let (status, _, stderr) = build(&[&block[..], &["-o", "out.tar"]].concat());
+    let why = "com.urunc.unikernel.block: \"/disk\" is not supported yet";
+    assert_eq!(status, 0);
+    assert!(stderr.starts_with("urunc: warning: ") && stderr.contains(why), "{stderr}");
+    assert!(folder.path().join("out.tar").is_file());
+    // stderr stays one JSON document.
+    let (_, _, stderr) = build(&[&block[..], &["--json"]].concat());
+    let report: Value = serde_json::from_str(&stderr).unwrap();
+    assert!(report["refused"].as_str().unwrap().starts_with(why), "{report}");
+    let off = ["--annotation", "com.urunc.unikernel.mountRootfs=false", "-o", "out.tar"];
+    assert_eq!(build(&off).2, "");
+}
+
+#[test]
 fn what_would_not_run_says_why() {
     let folder = folder();
     let why = |args: &[&str]| {

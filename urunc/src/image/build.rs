@@ -6,6 +6,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
+use runtime_core::preview::keys_of_text;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use vmm_api::GuestKind;
@@ -48,6 +49,9 @@ pub struct Report {
     pub output: String,
     /// The archive's size.
     pub bytes: u64,
+    /// Why the runtime of today would refuse the image, which is right all the same; nothing: it would not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 impl Request {
@@ -130,6 +134,7 @@ pub fn build(request: &Request) -> Result<Report, Error> {
         layer: measured.0,
         output: request.output.display().to_string(),
         bytes,
+        refused: keys_of_text(&layer.urunc_json).err().map(|e| e.chain()),
     })
 }
 

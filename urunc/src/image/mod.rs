@@ -98,6 +98,12 @@ impl BuildArgs {
     fn run(self) -> Result<(), Error> {
         let (json, to_stdout) = (self.json, output::is_stdout(&self.output));
         let report = build::build(&Request::check(self, std::env::var_os("SOURCE_DATE_EPOCH"))?)?;
+        // Where JSON goes to stderr, it is in the JSON.
+        if let (Some(why), false) = (&report.refused, json && to_stdout) {
+            let warning =
+                format!("urunc: warning: the image is right, but no guest of it starts today: {why}\n");
+            print::text(&mut stderr(), &warning)?;
+        }
         let to: &mut dyn Write = if to_stdout { &mut stderr() } else { &mut stdout() };
         if json { print::json(to, &report) } else { print::text(to, &table(&report)) }
     }

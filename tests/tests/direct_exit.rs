@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use containerd_shim_protos::api::Status;
+use containerd_shim_protos::{
+    api::{Empty, KillRequest, Status},
+    ttrpc::Code,
+};
 use rustix::process::Signal;
 use urunc_tests::{
     direct::{Bench, Bundle, Proc, Shim, Spec, skip},
@@ -77,6 +80,30 @@ fn each_end_has_a_reason_of_its_own() {
     let (shim, bundle, monitor) = run(&bench, "crash", "hang");
     monitor.signal(Signal::SEGV);
     ended(&bench, &shim, bundle, 139, "monitor-crashed", "the monitor crashed");
+    bench.finish();
+}
+
+#[test]
+fn a_power_button_that_nobody_follows_is_no_end_and_no_reason_for_a_later_one() {
+    let Some(bench) = Bench::released() else { return };
+    let (shim, bundle, monitor) = start(&bench, "deaf", &Spec::with_initrd("hang").on_the_host());
+    let term = || KillRequest { id: "deaf".to_owned(), signal: 15, ..KillRequest::default() };
+    // At once, and while the monitor is slow: whoever waits for an answer is told that there was none.
+    for _ in 0..5 {
+        let kills = [(); 4].map(|()| shim.client.send::<Empty>("Kill", &term()));
+        kills.into_iter().for_each(|kill| drop(kill.wait().unwrap()));
+    }
+    monitor.stop();
+    let failure = shim.client.send::<Empty>("Kill", &term()).wait().unwrap_err();
+    assert_eq!(failure.code, Some(Code::DEADLINE_EXCEEDED), "{failure:?}");
+    monitor.signal(Signal::CONT);
+    assert_eq!(shim.client.status("deaf"), Ok(Status::RUNNING));
+    monitor.signal(Signal::SEGV);
+    ended(&bench, &shim, bundle, 139, "monitor-crashed", "the monitor crashed");
+
+    let (shim, bundle, _) = start(&bench, "own", &Spec::with_initrd("sleep=2000 exit=7").on_the_host());
+    shim.client.kill("own", 15).unwrap();
+    ended(&bench, &shim, bundle, 7, "guest-status", "the guest told its status");
     bench.finish();
 }
 

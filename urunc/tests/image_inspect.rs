@@ -209,29 +209,3 @@ fn layers_of_others_are_laid_out_and_nothing_is_written_outside() {
     assert_eq!(status, 2, "{stderr}");
     assert!(stderr.contains("\"text\" is no image"), "{stderr}");
 }
-
-/// A blob that is a link out of the image, or a FIFO: neither is looked into, and nobody waits.
-#[test]
-fn blobs_that_lead_outside_are_none() {
-    let folder = folder();
-    build(folder.path(), &[]);
-    let layout = folder.path().join("layout");
-    tar::Archive::new(fs::File::open(folder.path().join("out.tar")).unwrap()).unpack(&layout).unwrap();
-    fs::remove_file(layout.join("index.json")).unwrap();
-    let manifest: Value = serde_json::from_slice(&fs::read(layout.join("manifest.json")).unwrap()).unwrap();
-    let layer = layout.join(manifest[0]["Layers"][0].as_str().unwrap());
-    let outside = folder.path().join("outside.tar");
-    fs::rename(&layer, &outside).unwrap();
-    for what in ["link", "FIFO"] {
-        match what {
-            "link" => std::os::unix::fs::symlink(&outside, &layer).unwrap(),
-            _ => {
-                fs::remove_file(&layer).unwrap();
-                assert!(Command::new("mkfifo").arg(&layer).status().unwrap().success());
-            }
-        }
-        let (status, _, stderr) = run(&mut command(folder.path(), &["image", "inspect", "layout"]));
-        assert_ne!(status, 0, "{what}");
-        assert!(stderr.contains("layer "), "{what}: {stderr}");
-    }
-}

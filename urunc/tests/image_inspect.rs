@@ -6,9 +6,18 @@ mod common;
 #[path = "common/snapshot.rs"]
 mod snapshot;
 
-use std::{fs, io::Write, path::Path, process::Command};
+use std::{
+    fs,
+    io::Write,
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use common::{run, urunc};
+use proc_id::Process;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use snapshot::snapshot;
 use tempfile::TempDir;
@@ -49,6 +58,14 @@ fn inspect(folder: &Path, args: &[&str]) -> (i32, Value) {
     (status, serde_json::from_slice(&stdout).unwrap())
 }
 
+/// Packs a folder as it is, links as links.
+fn pack(from: &Path, to: &Path) {
+    let mut archive = tar::Builder::new(fs::File::create(to).unwrap());
+    archive.follow_symlinks(false);
+    archive.append_dir_all(".", from).unwrap();
+    archive.finish().unwrap();
+}
+
 /// Builds `out.tar`.
 #[track_caller]
 fn build(folder: &Path, args: &[&str]) {
@@ -87,7 +104,8 @@ fn an_archive_that_was_built_is_told_as_it_would_run() {
     let (status, report) = inspect(folder.path(), &["layout"]);
     assert_eq!((status, &report["command"]), (0, &json!(["/bin/sh", "-c", "echo 'a b'"])), "{report}");
     fs::remove_file(layout.join("index.json")).unwrap();
-    let (status, report) = inspect(folder.path(), &["layout"]);
+    pack(&layout, &folder.path().join("docker.tar"));
+    let (status, report) = inspect(folder.path(), &["docker.tar"]);
     assert_eq!(
         (status, &report["image"]),
         (0, &"docker.io/library/hello:latest".into()),
@@ -150,7 +168,7 @@ fn what_would_not_run_says_why() {
 
 /// A layer as others make it: gzip, with a whiteout, with what would lead outside, with a device.
 #[test]
-fn layers_of_others_are_laid_out_and_nothing_is_written_outside() {
+fn layers_of_others_are_read_and_nothing_is_written_outside() {
     let folder = folder();
     let header = |path: &str, kind: tar::EntryType, size: u64| {
         let mut header = tar::Header::new_gnu();
@@ -190,17 +208,18 @@ fn layers_of_others_are_laid_out_and_nothing_is_written_outside() {
     let write = |layers: &[&str]| {
         let manifest = json!([{"Config": "config.json", "RepoTags": ["x:1"], "Layers": layers}]);
         fs::write(layout.join("manifest.json"), manifest.to_string()).unwrap();
+        pack(&layout, &folder.path().join("image.tar"));
     };
     write(&["below.tar", "above.tar"]);
-    let (status, report) = inspect(folder.path(), &["layout"]);
+    let (status, report) = inspect(folder.path(), &["image.tar"]);
     assert_eq!((status, &report["command"]), (0, &json!(["/init"])), "{report}");
     write(&["above.tar", "below.tar"]);
-    assert_eq!(inspect(folder.path(), &["layout"]).0, 1, "the layer on top counts");
+    assert_eq!(inspect(folder.path(), &["image.tar"]).0, 1, "the layer on top counts");
     assert!(!folder.path().join("outside").exists());
 
     for layers in [&["/etc/passwd"][..], &["../k"], &["nowhere.tar"]] {
         write(layers);
-        let (status, _, stderr) = run(&mut command(folder.path(), &["image", "inspect", "layout"]));
+        let (status, _, stderr) = run(&mut command(folder.path(), &["image", "inspect", "image.tar"]));
         assert_eq!(status, 2, "{stderr}");
         assert!(stderr.contains("is no image"), "{stderr}");
     }
@@ -208,4 +227,157 @@ fn layers_of_others_are_laid_out_and_nothing_is_written_outside() {
     let (status, _, stderr) = run(&mut command(folder.path(), &["image", "inspect", "text"]));
     assert_eq!(status, 2, "{stderr}");
     assert!(stderr.contains("\"text\" is no image"), "{stderr}");
+}
+
+/// A layout that was built, laid out, and the path of its layer.
+fn layout(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
+    build(folder, &[]);
+    let layout = folder.join("layout");
+    tar::Archive::new(fs::File::open(folder.join("out.tar")).unwrap()).unpack(&layout).unwrap();
+    let manifest: Value = serde_json::from_slice(&fs::read(layout.join("manifest.json")).unwrap()).unwrap();
+    let layer = layout.join(manifest[0]["Layers"][0].as_str().unwrap());
+    (layout, layer)
+}
+
+/// What is told of an image that cannot be read; not to hang is a part of it.
+#[track_caller]
+fn unreadable(folder: &Path, image: &str) -> String {
+    let mut child = command(folder, &["image", "inspect", image])
+        .env("TMPDIR", folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    let mut hangs = false;
+    while child.try_wait().unwrap().is_none() && !hangs {
+        hangs = Instant::now() > end;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    if hangs {
+        child.kill().unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!hangs, "{image} hangs");
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    stderr
+}
+
+#[test]
+fn no_link_of_a_layout_or_an_archive_is_followed_and_no_fifo_is_opened() {
+    let folder = folder();
+    let (layout, layer) = layout(folder.path());
+    let outside = folder.path().join("outside.tar");
+    fs::rename(&layer, &outside).unwrap();
+    let name = layer.strip_prefix(&layout).unwrap().to_str().unwrap().to_owned();
+    let fifo = folder.path().join("fifo");
+    mkfifo(&fifo);
+    for target in [&outside, &fifo] {
+        std::os::unix::fs::symlink(target, &layer).unwrap();
+        pack(&layout, &folder.path().join("image.tar"));
+        for image in ["layout", "image.tar"] {
+            let told = unreadable(folder.path(), image);
+            assert!(told.contains(&name) && told.contains("symbolic link"), "{image}: {told}");
+        }
+        fs::remove_file(&layer).unwrap();
+    }
+    mkfifo(&layer);
+    let told = unreadable(folder.path(), "layout");
+    assert!(told.contains(&format!("{name}: is a FIFO")), "{told}");
+    fs::remove_file(&layer).unwrap();
+    // Nor one on the way.
+    fs::rename(&outside, &layer).unwrap();
+    assert_eq!(inspect(folder.path(), &["layout"]).0, 0);
+    fs::rename(layout.join("blobs"), folder.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", layout.join("blobs")).unwrap();
+    assert!(unreadable(folder.path(), "layout").contains("a symbolic link is on its way"));
+    assert!(unreadable(folder.path(), "fifo").contains("is a FIFO"));
+}
+
+fn mkfifo(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
+/// Inside of an image links lead on, as if it were the root; what is no file is named.
+#[test]
+fn links_inside_of_a_layer_stay_inside() {
+    let folder = folder();
+    let (layout, layer) = layout(folder.path());
+    let root = folder.path().join("root");
+    fs::create_dir_all(root.join("real/deep")).unwrap();
+    std::os::unix::fs::symlink("/real", root.join("link")).unwrap();
+    std::os::unix::fs::symlink("../../../../real/deep/kernel", root.join("real/k")).unwrap();
+    fs::write(root.join("real/deep/kernel"), kernel()).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("k"), root.join("host")).unwrap();
+    mkfifo(&root.join("fifo"));
+    for (binary, wanted) in [
+        ("/link/k", None),
+        ("link/../real/deep/kernel", None),
+        ("/host", Some("is not in the image")),
+        ("/fifo", Some("\"/fifo\" is a FIFO")),
+        ("/real", Some("\"/real\" is a directory")),
+    ] {
+        let description =
+            json!({"com.urunc.unikernel.unikernelType": "linux", "com.urunc.unikernel.binary": binary});
+        fs::write(root.join("urunc.json"), description.to_string()).unwrap();
+        pack(&root, &layer);
+        // As layers, and as they are laid out: the same.
+        for image in [&layout, &root] {
+            let (status, report) = inspect(folder.path(), &[image.to_str().unwrap()]);
+            match wanted {
+                None => assert_eq!(status, 0, "{binary}: {report}"),
+                Some(why) => assert!(report["why_not"].as_str().unwrap().contains(why), "{report}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_root_file_system_with_a_manifest_json_is_no_layout() {
+    let folder = folder();
+    let root = folder.path().join("root");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("manifest.json"), "{\"name\": \"some application\"}").unwrap();
+    fs::write(root.join("index.json"), "[]").unwrap();
+    fs::write(root.join("k"), kernel()).unwrap();
+    let description =
+        json!({"com.urunc.unikernel.unikernelType": "linux", "com.urunc.unikernel.binary": "/k"});
+    fs::write(root.join("urunc.json"), description.to_string()).unwrap();
+    assert_eq!(inspect(folder.path(), &["root"]).0, 0);
+}
+
+#[test]
+fn one_that_is_killed_leaves_nothing_behind() {
+    let folder = folder();
+    let (layout, layer) = layout(folder.path());
+    let mut archive =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    for number in 0..64 {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1 << 20);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append_data(&mut header, format!("file{number}"), &vec![0u8; 1 << 20][..]).unwrap();
+    }
+    fs::write(&layer, archive.into_inner().unwrap().finish().unwrap()).unwrap();
+    pack(&layout, &folder.path().join("image.tar"));
+    let temporary = folder.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let mut killed = 0;
+    // Wherever it is hit, there is nothing.
+    for (pause, signal) in [20, 50, 100, 200].into_iter().flat_map(|p| [(p, Signal::TERM), (p, Signal::INT)])
+    {
+        let mut child = command(folder.path(), &["image", "inspect", "image.tar"])
+            .env("TMPDIR", &temporary)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(pause));
+        Process::of_child(child.id()).unwrap().signal(signal).unwrap();
+        killed += usize::from(child.wait().unwrap().signal().is_some());
+        assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "after {pause} ms and {signal:?}");
+    }
+    assert!(killed > 0, "none was hit while it worked");
 }

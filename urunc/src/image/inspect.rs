@@ -1,8 +1,9 @@
 //! `urunc image inspect`: what an image - an archive, an OCI layout, or a root file system that is laid out - would run
 //! on this host, by the same reading and the same plan as a Create of it.
 
-use std::{collections::HashMap, fs::File, io::stdout, os::fd::AsFd, path::PathBuf};
+use std::{collections::HashMap, io::stdout, path::PathBuf};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args as ClapArgs;
 use runtime_core::{
     config::Config,
@@ -17,6 +18,12 @@ use crate::{error::Error, inspect::plan::Shown, print};
 const WOULD_NOT: u8 = 1;
 /// Exit status when it is not known.
 pub const UNKNOWN: u8 = 2;
+
+/// The image's own description, and the most that is read of it: a byte more than the runtime takes.
+const DESCRIPTION: &str = "urunc.json";
+const MOST_DESCRIPTION: u64 = (1 << 20) + 1;
+/// The keys that name a file of the image.
+const PATHS: [&str; 2] = ["com.urunc.unikernel.binary", "com.urunc.unikernel.initrd"];
 
 /// Which image
 #[derive(ClapArgs)]
@@ -59,18 +66,26 @@ impl Args {
         }
         let config = Config::load().map_err(|source| Error::Configuration { source })?;
         let image = Image::open(&self.image)?;
-        let root = File::open(&image.root).map_err(|source| Error::Open {
-            option: "IMAGE",
-            path: self.image.clone(),
-            source,
-        })?;
+        let path_of = self.image;
+        let open = |source| Error::Open { option: "IMAGE", path: path_of.clone(), source };
+        let description = image.root.text(DESCRIPTION, MOST_DESCRIPTION).map_err(open)?;
+        let paths = paths(&given, &description);
         let command = if self.command.is_empty() { image.command } else { self.command };
-        let planned = preview(root.as_fd(), &command, &given, &config, &vmm_backends::monitors());
+        let (planned, keys) = image
+            .root
+            .look(&paths, |root| {
+                let planned = preview(root, &command, &given, &config, &vmm_backends::monitors());
+                (planned, keys_of_image(root).unwrap_or_default())
+            })
+            .map_err(open)?;
         let (plan, mut why_not) = match planned {
             Ok(plan) => (Some(Shown::of(&plan, None)), None),
             Err(e) => (None, Some(e.chain())),
         };
-        let keys = keys_of_image(root.as_fd()).unwrap_or_default();
+        if let Some(why) = &mut why_not {
+            let kinds = paths.iter().filter_map(|path| Some((path, image.root.no_file(path)?)));
+            kinds.for_each(|(path, kind)| why.push_str(&format!("; {path:?} is {kind}")));
+        }
         if let Some(why) = &mut why_not
             && keys.is_empty()
             && !image.annotations.is_empty()
@@ -87,6 +102,24 @@ impl Args {
         }
         Ok(if would_not { WOULD_NOT } else { crate::SUCCESS })
     }
+}
+
+/// The files that a look at the image may want: its description, and what the keys name, plain or base64.
+fn paths(given: &HashMap<String, String>, description: &[u8]) -> Vec<String> {
+    let decoded = STANDARD.decode(description.trim_ascii()).ok();
+    let keys: HashMap<String, serde_json::Value> =
+        serde_json::from_slice(decoded.as_deref().unwrap_or(description)).unwrap_or_default();
+    let mut paths = vec![DESCRIPTION.to_owned()];
+    for key in PATHS {
+        let named = given.get(key).map(String::as_str);
+        for value in named.into_iter().chain(keys.get(key).and_then(|value| value.as_str())) {
+            let decoded = STANDARD.decode(value).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            paths.extend([Some(value.to_owned()), decoded].into_iter().flatten());
+        }
+    }
+    paths.retain(|path| !path.contains('\0'));
+    paths.dedup();
+    paths
 }
 
 impl Report {

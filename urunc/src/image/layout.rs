@@ -1,23 +1,19 @@
-//! An image as files: an archive is laid out in a folder of its own, which goes with the value; of a folder that is an
-//! OCI layout the layers are, so that what is in them can be looked at. Anything else is a root file system already.
+//! What an image says of itself: the documents of an archive, or of a folder that is an OCI layout, and the root file
+//! system that its layers make. Any other folder is a root file system already.
 //!
-//! Images are hostile: nothing is written outside of the folder, devices and FIFOs are left out, and there is an end to
-//! what is unpacked.
+//! Images are hostile: all is read through [`Files`], which never leaves the image.
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, Read, Seek},
-    path::{Path, PathBuf},
+    io::Read,
+    path::Path,
 };
 
-use flate2::read::MultiGzDecoder;
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::error::Error;
+use super::{files::Files, root::Root, tree::Tree};
+use crate::{error::Error, output::describe};
 
-/// The most that is unpacked, in bytes.
-const MOST: u64 = 8 << 30;
 /// The most that a document of an image is, in bytes.
 const MOST_JSON: u64 = 4 << 20;
 /// How many indices may lie in one another.
@@ -26,51 +22,44 @@ const DEEPEST: usize = 4;
 /// An image's root file system and its documents.
 pub struct Image {
     /// Where its root file system is.
-    pub root: PathBuf,
+    pub root: Root,
     /// Its name, as it says itself.
     pub name: Option<String>,
     /// Entrypoint and Cmd.
     pub command: Vec<String>,
     /// The contract's keys in the manifest's annotations and the config's labels.
     pub annotations: Vec<(String, String)>,
-    _folder: Option<TempDir>,
 }
 
 impl Image {
     /// Opens an archive or a folder.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let open = |source| Error::Open { option: "IMAGE", path: path.to_owned(), source };
-        let is_folder = fs::metadata(path).map_err(open)?.is_dir();
-        let is_layout =
-            |folder: &Path| folder.join("index.json").is_file() || folder.join("manifest.json").is_file();
-        if is_folder && !is_layout(path) {
-            let (name, command, annotations) = (None, vec![], vec![]);
-            return Ok(Self { root: path.to_owned(), name, command, annotations, _folder: None });
-        }
-        let folder = TempDir::with_prefix("urunc-image-").map_err(open)?;
+        let kind = fs::metadata(path).map_err(open)?.file_type();
         let bad = |problem: String| Error::NoImage { path: path.to_owned(), problem };
-        let mut left = MOST;
-        let layout = match is_folder {
-            true => path.to_owned(),
-            false => {
-                let layout = folder.path().join("layout");
-                let archive = File::open(path).map_err(open)?;
-                unpack(archive, &layout, &mut left, false).map_err(|e| bad(e.to_string()))?;
-                layout
+        let files = if kind.is_dir() {
+            let files = Files::folder(path).map_err(open)?;
+            // A root file system may have files of any name; an OCI layout says that it is one.
+            if !(files.has("oci-layout") && files.has("index.json")) {
+                let root = Root::Folder(File::open(path).map_err(open)?);
+                return Ok(Self { root, name: None, command: vec![], annotations: vec![] });
             }
+            files
+        } else if kind.is_file() {
+            Files::archive(File::open(path).map_err(open)?).map_err(|e| bad(e.to_string()))?
+        } else {
+            let wanted = "an archive, an OCI layout, or a root file system";
+            let (path, found) = (path.to_owned(), describe(kind));
+            return Err(Error::NotAFile { option: "IMAGE", path, found, wanted });
         };
-        if !is_layout(&layout) {
-            return Err(bad("neither index.json nor manifest.json is in it".to_owned()));
-        }
-        let documents = Documents::read(&layout).map_err(bad)?;
-        let root = folder.path().join("root");
-        fs::create_dir(&root).map_err(open)?;
-        for layer in &documents.layers {
-            let layer = File::open(layer).map_err(|e| bad(format!("layer {}: {e}", layer.display())))?;
-            unpack(layer, &root, &mut left, true).map_err(|e| bad(format!("a layer: {e}")))?;
+        let documents = Documents::read(&files).map_err(bad)?;
+        let mut tree = Tree::default();
+        for name in &documents.layers {
+            let layer = files.open(name).map_err(bad)?;
+            tree.add(layer).map_err(|e| bad(format!("layer {name}: {e}")))?;
         }
         let Documents { name, command, annotations, .. } = documents;
-        Ok(Self { root, name, command, annotations, _folder: Some(folder) })
+        Ok(Self { root: Root::Layers(tree), name, command, annotations })
     }
 }
 
@@ -80,33 +69,32 @@ struct Documents {
     name: Option<String>,
     command: Vec<String>,
     annotations: Vec<(String, String)>,
-    layers: Vec<PathBuf>,
+    layers: Vec<String>,
 }
 
 impl Documents {
-    fn read(layout: &Path) -> Result<Self, String> {
+    fn read(files: &Files) -> Result<Self, String> {
         let mut documents = Self::default();
-        let config = match json(&layout.join("index.json")) {
-            Ok(index) => {
-                let manifest = documents.manifest(layout, &index, DEEPEST)?;
-                documents.take_keys(&manifest["annotations"]);
-                for layer in manifest["layers"].as_array().into_iter().flatten() {
-                    documents.layers.push(blob(layout, layer)?);
-                }
-                blob(layout, &manifest["config"])?
+        let config = if files.has("index.json") {
+            let manifest = documents.manifest(files, &json(files, "index.json")?, DEEPEST)?;
+            documents.take_keys(&manifest["annotations"]);
+            for layer in manifest["layers"].as_array().into_iter().flatten() {
+                documents.layers.push(blob(layer)?);
             }
+            blob(&manifest["config"])?
+        } else if files.has("manifest.json") {
             // As `docker save` wrote it before it knew OCI.
-            Err(_) => {
-                let all = json(&layout.join("manifest.json"))?;
-                let image = &all[0];
-                documents.name = image["RepoTags"][0].as_str().map(str::to_owned);
-                for layer in image["Layers"].as_array().into_iter().flatten() {
-                    documents.layers.push(inside(layout, layer.as_str().unwrap_or_default())?);
-                }
-                inside(layout, image["Config"].as_str().unwrap_or_default())?
+            let all = json(files, "manifest.json")?;
+            let image = &all[0];
+            documents.name = image["RepoTags"][0].as_str().map(str::to_owned);
+            for layer in image["Layers"].as_array().ok_or("manifest.json: lists no layers")? {
+                documents.layers.push(inside(layer)?);
             }
+            inside(&image["Config"])?
+        } else {
+            return Err("neither index.json nor manifest.json is in it as a regular file".to_owned());
         };
-        let config = json(&config)?;
+        let config = json(files, &config)?;
         let words = |key: &str| {
             let words = config["config"][key].as_array().into_iter().flatten();
             words.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
@@ -117,7 +105,7 @@ impl Documents {
     }
 
     /// The manifest for this machine's kind.
-    fn manifest(&mut self, layout: &Path, index: &Value, depth: usize) -> Result<Value, String> {
+    fn manifest(&mut self, files: &Files, index: &Value, depth: usize) -> Result<Value, String> {
         let manifests = index["manifests"].as_array().ok_or("its index lists no manifests")?;
         let fits = |m: &&Value| {
             let platform = &m["platform"];
@@ -126,10 +114,10 @@ impl Documents {
         let chosen = manifests.iter().find(fits).ok_or("it has no manifest for linux/amd64")?;
         let name = chosen["annotations"]["io.containerd.image.name"].as_str().map(str::to_owned);
         self.name = self.name.take().or(name);
-        let document = json(&blob(layout, chosen)?)?;
+        let document = json(files, &blob(chosen)?)?;
         match document["manifests"].is_array() {
             true if depth == 0 => Err("its indices lie too deep in one another".to_owned()),
-            true => self.manifest(layout, &document, depth - 1),
+            true => self.manifest(files, &document, depth - 1),
             false => Ok(document),
         }
     }
@@ -145,88 +133,28 @@ impl Documents {
     }
 }
 
-/// The file of a blob.
-fn blob(layout: &Path, descriptor: &Value) -> Result<PathBuf, String> {
+/// The name of a blob's file.
+fn blob(descriptor: &Value) -> Result<String, String> {
     let digest = descriptor["digest"].as_str().unwrap_or_default();
     let is_hex = |hex: &str| !hex.is_empty() && hex.bytes().all(|b| b.is_ascii_hexdigit());
     match digest.split_once(':') {
         Some((algorithm, hex)) if algorithm.bytes().all(|b| b.is_ascii_alphanumeric()) && is_hex(hex) => {
-            Ok(layout.join("blobs").join(algorithm).join(hex))
+            Ok(format!("blobs/{algorithm}/{hex}"))
         }
         _ => Err(format!("{digest:?} is no digest")),
     }
 }
 
-fn inside(layout: &Path, name: &str) -> Result<PathBuf, String> {
+fn inside(name: &Value) -> Result<String, String> {
+    let name = name.as_str().unwrap_or_default();
     let is_plain = !name.is_empty()
         && Path::new(name).components().all(|c| matches!(c, std::path::Component::Normal(_)));
-    if is_plain { Ok(layout.join(name)) } else { Err(format!("{name:?} is no file of it")) }
+    if is_plain { Ok(name.to_owned()) } else { Err(format!("{name:?} is no file of it")) }
 }
 
-fn json(path: &Path) -> Result<Value, String> {
-    let fail = |e: &dyn std::fmt::Display| format!("{}: {e}", path.file_name().unwrap_or_default().display());
-    // A link would lead outside: none of ours is one.
-    if !fs::symlink_metadata(path).map_err(|e| fail(&e))?.is_file() {
-        return Err(fail(&"is no regular file"));
-    }
+fn json(files: &Files, name: &str) -> Result<Value, String> {
     let mut text = Vec::new();
-    File::open(path).and_then(|f| f.take(MOST_JSON).read_to_end(&mut text)).map_err(|e| fail(&e))?;
+    let fail = |e: &dyn std::fmt::Display| format!("{name}: {e}");
+    files.open(name)?.take(MOST_JSON).read_to_end(&mut text).map_err(|e| fail(&e))?;
     serde_json::from_slice(&text).map_err(|e| fail(&e))
-}
-
-/// Unpacks a tar file, plain or gzip, into a folder: files, folders and links of either kind, without owners. Of a
-/// layer, whiteouts take away what lies below.
-fn unpack(mut file: File, folder: &Path, left: &mut u64, is_layer: bool) -> io::Result<()> {
-    let mut magic = [0u8; 4];
-    let n = file.read(&mut magic)?;
-    file.rewind()?;
-    let reader: Box<dyn Read> = match &magic[..n] {
-        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(BufReader::new(file))),
-        [0x28, 0xb5, 0x2f, 0xfd] => {
-            return Err(io::Error::other("zstd is not read here; use gzip or a plain tar file"));
-        }
-        _ => Box::new(BufReader::new(file)),
-    };
-    fs::create_dir_all(folder)?;
-    let mut archive = tar::Archive::new(reader);
-    archive.set_preserve_permissions(false);
-    archive.set_preserve_mtime(false);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let kind = entry.header().entry_type();
-        if !(kind.is_file() || kind.is_dir() || kind.is_symlink() || kind.is_hard_link()) {
-            continue;
-        }
-        let size = entry.size();
-        *left = left.checked_sub(size).ok_or_else(|| io::Error::other("it is larger than 8 GiB"))?;
-        if is_layer && take_away(folder, &entry.path()?)? {
-            continue;
-        }
-        // Refuses by itself what would lead outside.
-        entry.unpack_in(folder)?;
-    }
-    Ok(())
-}
-
-/// Whether the entry is a whiteout; then what it names is gone.
-fn take_away(folder: &Path, path: &Path) -> io::Result<bool> {
-    let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(".wh.")) else {
-        return Ok(false);
-    };
-    let parent = folder.join(path.parent().unwrap_or(Path::new("")));
-    // A link in the way may lead anywhere.
-    if !parent.canonicalize().is_ok_and(|p| folder.canonicalize().is_ok_and(|folder| p.starts_with(folder))) {
-        return Ok(true);
-    }
-    let remove = |path: PathBuf| match fs::symlink_metadata(&path) {
-        Ok(m) if m.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(_) => Ok(()),
-    };
-    if name == ".wh..opq" {
-        fs::read_dir(&parent)?.flatten().try_for_each(|entry| remove(entry.path()))?;
-    } else if !matches!(name, "" | "." | "..") {
-        remove(parent.join(name))?;
-    }
-    Ok(true)
 }

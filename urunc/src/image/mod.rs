@@ -1,7 +1,8 @@
 //! `urunc image`: container images of unikernels and microVMs.
 //!
 //! `build` turns a kernel, an initrd and a command into an OCI archive, without a daemon or a registry. This file owns
-//! the command line and the report; [`inspect`] tells what an image would run, from the files that [`layout`] lays out;
+//! the command line and the report; [`inspect`] tells what an image would run, from the documents that [`layout`] reads out of
+//! [`files`], and the [`root`] file system that the layers' [`tree`] is;
 //! [`build`] the work, [`contract`] and [`tag`] what may be asked for, [`layer`],
 //! [`oci`] and [`archive`] the bytes, [`input`] the files that go in. Whatever fails, no output file appears and
 //! an existing one stays as it was.
@@ -9,12 +10,15 @@
 mod archive;
 mod build;
 mod contract;
+mod files;
 mod input;
 mod inspect;
 mod layer;
 mod layout;
 mod oci;
+mod root;
 mod tag;
+mod tree;
 
 use std::{
     io::{Write, stderr, stdout},

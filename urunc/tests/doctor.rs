@@ -40,6 +40,19 @@ fn host(files: &[(&str, &str)], programs: &[&str], devices: &[(&str, &str)]) -> 
 
 const MOUNTS: &str = "42 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
 
+/// As in deploy/containerd.
+const RUNTIME: &str = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.urunc]\n\
+    runtime_type = \"io.containerd.urunc.v2\"\n";
+
+/// One row of the diagnosis, spaces made one, with its remedy.
+#[track_caller]
+fn row(host: &Path, check: &str) -> String {
+    let (_, table) = diagnose(host, &[]);
+    let lines = table.lines().skip_while(|line| !line.starts_with(&format!("{check} ")));
+    let own = lines.enumerate().take_while(|(n, line)| *n == 0 || line.starts_with(' '));
+    own.flat_map(|(_, line)| line.split_whitespace()).collect::<Vec<_>>().join(" ")
+}
+
 /// The diagnosis: exit status, table.
 #[track_caller]
 fn diagnose(host: &Path, variables: &[(&str, &str)]) -> (i32, String) {
@@ -67,7 +80,8 @@ fn a_node_that_lacks_nothing_it_needs() {
             ("proc/cpuinfo", "processor : 0\nflags\t\t: fpu vmx sse\n"),
             ("proc/self/mountinfo", MOUNTS),
             ("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids\n"),
-            ("etc/containerd/conf.d/urunc.toml", "# x\nruntime_type = \"io.containerd.urunc.v2\"\n"),
+            ("etc/containerd/config.toml", "version = 3\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n"),
+            ("etc/containerd/conf.d/urunc.toml", RUNTIME),
             ("etc/cni/net.d/10-net.conflist", "{}"),
         ],
         &[
@@ -129,4 +143,18 @@ fn the_very_host_is_diagnosed_with_versions() {
         assert!(qemu["found"].as_str().unwrap().contains("version"), "{qemu}");
     }
     assert_eq!(status == 1, rows.iter().any(|row| row["state"] == "missing"));
+}
+
+#[test]
+fn the_configuration_is_that_of_the_host_that_is_looked_at() {
+    let broken = host(&[("etc/urunc/config.toml", "[bad]\n")], &[], &[]);
+    let told = row(broken.path(), "configuration");
+    let wanted = "configuration MISSING <host>/etc/urunc/config.toml:1: bad: is not known";
+    assert!(told.starts_with(wanted), "{told}");
+    let tcg = host(
+        &[("etc/urunc/config.toml", "[runtime]\naccel = \"tcg\"\n"), ("proc/cpuinfo", "flags : svm\n")],
+        &[],
+        &ALL,
+    );
+    assert!(row(tcg.path(), "kvm").contains("runtime.accel is tcg"));
 }

@@ -81,7 +81,12 @@ type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 impl Config {
     /// Reads the file and the environment.
     pub fn load() -> Result<Self, Error> {
-        Self::from(&|name| env::var_os(name), &mut Err)
+        Self::load_below(Path::new("/"))
+    }
+
+    /// Reads the file of another root directory, as a debug pod sees its node's, and the environment.
+    pub fn load_below(root: &Path) -> Result<Self, Error> {
+        Self::from(root, &|name| env::var_os(name), &mut Err)
     }
 
     /// Where the records are, whatever is wrong with keys that do not say it.
@@ -90,12 +95,17 @@ impl Config {
             Error::Config { key, .. } if key == "runtime.root" => Err(e),
             _ => Ok(()),
         };
-        Ok(Self::from(&|name| env::var_os(name), &mut forgive)?.root)
+        Ok(Self::from(Path::new("/"), &|name| env::var_os(name), &mut forgive)?.root)
     }
 
-    fn from(env: Environment<'_>, wrong: &mut dyn FnMut(Error) -> Result<(), Error>) -> Result<Self, Error> {
+    fn from(
+        root: &Path,
+        env: Environment<'_>,
+        wrong: &mut dyn FnMut(Error) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let mut config = Self::default();
         let (path, named) = path(env)?;
+        let path = root.join(path.strip_prefix("/").unwrap_or(&path));
         match file::read(&path)? {
             Some(text) => {
                 let said = file::parse(Source::File(&path), &text, wrong)?;

@@ -9,7 +9,7 @@ fn config(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
     fs::write(&path, text).unwrap();
     let mut env: HashMap<&str, OsString> = variables.iter().map(|(k, v)| (*k, OsString::from(v))).collect();
     env.insert(FILE_VARIABLE, path.into());
-    Config::from(&|name| env.get(name).cloned(), &mut Err)
+    Config::from(Path::new("/"), &|name| env.get(name).cloned(), &mut Err)
 }
 
 /// What is said of a file, without the folder.
@@ -129,8 +129,8 @@ fn clean_up_finds_its_root_whatever_else_is_wrong() {
     fs::write(&path, "[runtime]\nroot = \"/a\"\nnonsense = 1\n").unwrap();
     let env = |name: &str| (name == FILE_VARIABLE).then(|| path.clone().into_os_string());
     let mut forgive = |_| Ok(());
-    assert_eq!(Config::from(&env, &mut forgive).unwrap().root, Path::new("/a"));
+    assert_eq!(Config::from(Path::new("/"), &env, &mut forgive).unwrap().root, Path::new("/a"));
     let named = |name: &str| (name == FILE_VARIABLE).then(|| OsString::from("/nowhere/c.toml"));
-    let e = Config::from(&named, &mut Err).unwrap_err().chain();
+    let e = Config::from(Path::new("/"), &named, &mut Err).unwrap_err().chain();
     assert_eq!(e, "URUNC_CONFIG_FILE: /nowhere/c.toml is not there; make it, or name another file");
 }

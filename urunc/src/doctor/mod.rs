@@ -92,7 +92,7 @@ impl Args {
     /// Looks; the exit status.
     pub fn run(&self) -> Result<u8, Error> {
         let host = Host { root: &self.sysroot };
-        let loaded = Config::load();
+        let loaded = Config::load_below(host.root);
         let config = loaded.as_ref().ok();
         let mut rows =
             vec![host::kernel(&host), host::kvm(&host, config), host::tun(&host), host::cgroups(&host)];

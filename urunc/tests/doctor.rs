@@ -158,3 +158,49 @@ fn the_configuration_is_that_of_the_host_that_is_looked_at() {
     );
     assert!(row(tcg.path(), "kvm").contains("runtime.accel is tcg"));
 }
+
+#[test]
+fn a_monitor_that_is_configured_wrongly_is_told_by_its_key() {
+    let text = "[monitors.qemu]\npath = \"/opt/qemu\"\n";
+    let host = host(&[("etc/urunc/config.toml", text)], &["usr/bin/qemu-system-x86_64"], &[]);
+    let told = |problem: &str| {
+        format!(
+            "qemu MISSING monitors.qemu.path: \"/opt/qemu\" {problem} (<host>/etc/urunc/config.toml:2) \
+             -> name qemu-system-x86_64 in monitors.qemu.path, or leave it unset"
+        )
+    };
+    let opt = host.path().join("opt/qemu");
+    assert_eq!(row(host.path(), "qemu"), told("is not there"));
+    fs::create_dir_all(&opt).unwrap();
+    assert_eq!(row(host.path(), "qemu"), told("is a directory, no program"));
+    fs::remove_dir(&opt).unwrap();
+    fs::write(&opt, "").unwrap();
+    assert_eq!(row(host.path(), "qemu"), told("is not executable"));
+    fs::set_permissions(&opt, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(row(host.path(), "qemu"), "qemu ok /opt/qemu");
+}
+
+#[test]
+fn what_containerd_does_not_read_does_not_count() {
+    let told = |main: &str| {
+        let files = [("etc/containerd/config.toml", main), ("etc/containerd/conf.d/urunc.toml", RUNTIME)];
+        row(host(&files, &["usr/bin/containerd"], &[]).path(), "containerd")
+    };
+    let has = "containerd ok /usr/bin/containerd; /etc/containerd/conf.d/urunc.toml has the runtime";
+    assert_eq!(told("imports = [\"conf.d/*.toml\"]\n"), has);
+    assert_eq!(told("imports = [\"/etc/containerd/conf.d/urunc.toml\"]\n"), has);
+    let alone = "containerd note /usr/bin/containerd; /etc/containerd/conf.d/urunc.toml has the runtime, \
+                 but /etc/containerd/config.toml does not import it";
+    assert!(told("version = 3\n").starts_with(alone), "{}", told("version = 3\n"));
+    let off = "disabled_plugins = [\"cri\"]\n";
+    let both = told(off);
+    let disabled = "its CRI plug-in is disabled in /etc/containerd/config.toml";
+    assert!(both.starts_with(alone) && both.contains(disabled), "{both}");
+    let imported = told(&format!("{off}imports = [\"/etc/containerd/conf.d/*.toml\"]\n"));
+    assert!(imported.starts_with("containerd note") && imported.contains(disabled), "{imported}");
+    // A comment, or another key, is no runtime.
+    assert!(told("# io.containerd.urunc.v2\n").starts_with("containerd note"));
+    let broken = told("imports = [\n");
+    let wanted = "containerd MISSING /usr/bin/containerd; /etc/containerd/config.toml is not TOML";
+    assert!(broken.starts_with(wanted), "{broken}");
+}

@@ -1,9 +1,10 @@
 //! `urunc doctor`: looks at everything that guests need of this host, says what is there, and how to mend what is not.
 //!
 //! It changes nothing. One check per function, each of which gives one row; [`host`] is what a kernel and its hardware
-//! give, [`programs`] what is installed and configured. `--sysroot` looks at another root directory, as a debug pod sees
+//! give, [`programs`] what is installed, [`containerd`] what it is told. `--sysroot` looks at another root directory, as a debug pod sees
 //! its node's: then no program is executed.
 
+mod containerd;
 mod host;
 mod programs;
 
@@ -98,7 +99,7 @@ impl Args {
             vec![host::kernel(&host), host::kvm(&host, config), host::tun(&host), host::cgroups(&host)];
         rows.extend(programs::monitors(&host, config));
         rows.push(programs::shim(&host));
-        rows.push(programs::containerd(&host));
+        rows.push(containerd::containerd(&host));
         rows.push(programs::cni(&host));
         rows.push(match &loaded {
             Ok(_) => Row::ok("configuration", "can be understood"),

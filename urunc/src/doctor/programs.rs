@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{ErrorKind, Read},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -10,30 +10,35 @@ use std::{
 };
 
 use proc_id::Process;
-use runtime_core::config::{Config, Value};
+use runtime_core::config::{Config, Setting, Value};
 use rustix::process::Signal;
 
 use super::{Host, Row};
+use crate::output::describe;
 
 /// How long a program may take to tell its version.
 const VERSION_WAIT: Duration = Duration::from_secs(5);
 /// Where containerd looks for its shims.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 const SHIM: &str = "containerd-shim-urunc-v2";
-const RUNTIME: &str = "io.containerd.urunc.v2";
 
 /// The monitors that are built in: one of them is needed.
 pub fn monitors(host: &Host<'_>, config: Option<&Config>) -> Vec<Row> {
     let mut rows = Vec::new();
     for monitor in vmm_backends::monitors() {
-        let configured = config.map(|c| c.get(&format!("monitors.{}.path", monitor.name())).value);
-        let configured = match configured {
-            Some(Value::Text(path)) if !path.is_empty() => Some(PathBuf::from(path)),
-            _ => None,
-        };
-        let path = match configured {
-            Some(path) => Some(path).filter(|path| is_program(&host.path(path))),
-            None => installed(host, monitor.program()),
+        let key = format!("monitors.{}.path", monitor.name());
+        let path = match config.map(|c| c.get(&key)) {
+            Some(Setting { value: Value::Text(path), origin }) if !path.is_empty() => {
+                let path = PathBuf::from(path);
+                if let Some(problem) = no_program(&host.path(&path)) {
+                    let found = format!("{key}: {path:?} {problem} ({origin})");
+                    let remedy = format!("name {} in {key}, or leave it unset", monitor.program());
+                    rows.push(Row::missing(monitor.name(), found, remedy));
+                    continue;
+                }
+                Some(path)
+            }
+            _ => installed(host, monitor.program()),
         };
         rows.push(match path {
             Some(path) => Row::ok(monitor.name(), format!("{}{}", path.display(), version(host, &path))),
@@ -55,35 +60,6 @@ pub fn shim(host: &Host<'_>) -> Row {
             "shim",
             format!("{SHIM} is in none of {}", FOLDERS.join(", ")),
             "make install, or give containerd the whole path as the runtime",
-        ),
-    }
-}
-
-/// containerd, and whether its CRI plug-in knows the runtime. `ctr`, nerdctl and Docker need no configuration.
-pub fn containerd(host: &Host<'_>) -> Row {
-    let Some(program) = installed(host, "containerd") else {
-        return Row::missing("containerd", "containerd is not installed", "apt-get install containerd");
-    };
-    let found = format!("{}{}", program.display(), version(host, &program));
-    let mut files = vec![host.path("/etc/containerd/config.toml")];
-    for folder in ["/etc/containerd/conf.d", "/etc/containerd/config.d"] {
-        let entries = fs::read_dir(host.path(folder)).into_iter().flatten().flatten().map(|e| e.path());
-        files.extend(entries.filter(|path| path.extension().is_some_and(|e| e == "toml")));
-    }
-    files.sort();
-    let names_it = |path: &&PathBuf| {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        text.lines().any(|line| !line.trim_start().starts_with('#') && line.contains(RUNTIME))
-    };
-    match files.iter().find(names_it) {
-        Some(file) => {
-            let file = file.strip_prefix(host.root).unwrap_or(file);
-            Row::ok("containerd", format!("{found}; /{} has the runtime", file.display()))
-        }
-        None => Row::note(
-            "containerd",
-            format!("{found}; its configuration does not name {RUNTIME}, which only Kubernetes needs"),
-            "deploy/containerd has what to add",
         ),
     }
 }
@@ -120,16 +96,27 @@ pub fn cni(host: &Host<'_>) -> Row {
     }
 }
 
-fn installed(host: &Host<'_>, name: &str) -> Option<PathBuf> {
+pub(super) fn installed(host: &Host<'_>, name: &str) -> Option<PathBuf> {
     FOLDERS.iter().map(|folder| Path::new(folder).join(name)).find(|path| is_program(&host.path(path)))
 }
 
 fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    no_program(path).is_none()
+}
+
+/// Why a file is no program; nothing: it is one.
+fn no_program(path: &Path) -> Option<String> {
+    match path.metadata() {
+        Err(e) if e.kind() == ErrorKind::NotFound => Some("is not there".to_owned()),
+        Err(e) => Some(format!("cannot be looked at: {e}")),
+        Ok(m) if !m.is_file() => Some(format!("is {}, no program", describe(m.file_type()))),
+        Ok(m) if m.permissions().mode() & 0o111 == 0 => Some("is not executable".to_owned()),
+        Ok(_) => None,
+    }
 }
 
 /// The first line that a program says of its version, in brackets.
-fn version(host: &Host<'_>, program: &Path) -> String {
+pub(super) fn version(host: &Host<'_>, program: &Path) -> String {
     if !host.is_ours() {
         return String::new();
     }

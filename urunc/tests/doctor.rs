@@ -204,3 +204,20 @@ fn what_containerd_does_not_read_does_not_count() {
     let wanted = "containerd MISSING /usr/bin/containerd; /etc/containerd/config.toml is not TOML";
     assert!(broken.starts_with(wanted), "{broken}");
 }
+
+/// A process without a terminal cannot open /dev/tty, as nobody can open a node without a driver: ENXIO.
+#[test]
+fn a_kvm_that_cannot_be_opened_is_not_usable() {
+    let host = host(&[("proc/cpuinfo", "flags : vmx\n")], &[], &[("dev/kvm", "/dev/tty")]);
+    for (accel, state, so) in [("auto", "note", "TCG is used"), ("kvm", "MISSING", "runtime.accel is kvm")] {
+        let mut command = std::process::Command::new("setsid");
+        command.arg("--wait").arg(env!("CARGO_BIN_EXE_urunc")).args(["doctor", "--sysroot"]).arg(host.path());
+        let (_, stdout, stderr) = run(command.env("URUNC_ACCEL", accel).env_remove("URUNC_CONFIG_FILE"));
+        let table = String::from_utf8(stdout).unwrap();
+        let line = table.lines().find(|line| line.starts_with("kvm ")).unwrap_or(&stderr);
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let wanted =
+            format!("kvm {state} /dev/kvm is there, but cannot be opened: No such device or address");
+        assert!(line.starts_with(&wanted) && line.ends_with(so), "{line}");
+    }
+}

@@ -1,13 +1,13 @@
 //! What the kernel and the hardware give.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::{FileTypeExt, MetadataExt},
 };
 
 use host_cgroup::{Hierarchies, Version};
 use runtime_core::config::Config;
-use rustix::fs::{major, minor, statfs};
+use rustix::fs::{Mode, OFlags, major, minor, statfs};
 use vmm_api::Accel;
 
 use super::{Host, Row};
@@ -37,9 +37,23 @@ pub fn kvm(host: &Host<'_>, config: Option<&Config>) -> Row {
     let cpuinfo = fs::read_to_string(host.path("/proc/cpuinfo")).unwrap_or_default();
     let flags = cpuinfo.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
     let hardware = flags.split_ascii_whitespace().find(|flag| matches!(*flag, "vmx" | "svm"));
-    let node = fs::metadata(host.path("/dev/kvm")).is_ok_and(|m| m.file_type().is_char_device());
+    let (node, closed) = match open_kvm(host) {
+        Ok(there) => (there, None),
+        Err(e) => (false, Some(e)),
+    };
     let accel = config.map_or(Accel::Auto, |config| config.accel);
     let modules = "modprobe kvm_intel or kvm_amd, and let virtual machines nest if this is one";
+    if let Some(e) = closed {
+        let found = format!("/dev/kvm is there, but cannot be opened: {e}");
+        let remedy = match e.kind() {
+            io::ErrorKind::PermissionDenied => "let it be opened: its mode, and a container's device rules",
+            _ => modules,
+        };
+        return match accel {
+            Accel::Kvm => Row::missing("kvm", format!("{found}; runtime.accel is kvm"), remedy),
+            _ => Row::note("kvm", format!("{found}; TCG is used"), remedy),
+        };
+    }
     match (node, hardware, accel) {
         (true, Some(flag), Accel::Tcg) => Row::note(
             "kvm",
@@ -73,6 +87,16 @@ pub fn kvm(host: &Host<'_>, config: Option<&Config>) -> Row {
             "guests run, slower; use a machine with hardware virtualization",
         ),
     }
+}
+
+/// Whether there is the device; an error: it is there, and cannot be opened, for want of a right or of a driver.
+fn open_kvm(host: &Host<'_>) -> io::Result<bool> {
+    let node = host.path("/dev/kvm");
+    if !fs::metadata(&node).is_ok_and(|m| m.file_type().is_char_device()) {
+        return Ok(false);
+    }
+    rustix::fs::open(node, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(true)
 }
 
 /// What a guest's network is made with.
@@ -142,7 +166,26 @@ pub fn state(host: &Host<'_>, config: Option<&Config>) -> Row {
         (_, Ok(())) => Row::note(
             "state",
             format!("{} is not on a tmpfs: each record waits for the disk", root.display()),
-            "set runtime.root to a folder below /run",
+            other_folder(&root),
         ),
+    }
+}
+
+/// What to do about a state folder that is on a disk.
+fn other_folder(root: &std::path::Path) -> &'static str {
+    match root.starts_with("/run") {
+        true => "mount a tmpfs on /run, as distributions do, or set runtime.root to a folder of one",
+        false => "set runtime.root to a folder below /run",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_below_run_already_is_not_sent_there() {
+        assert!(other_folder("/run/urunc".as_ref()).starts_with("mount a tmpfs on /run"));
+        assert!(other_folder("/var/lib/urunc".as_ref()).ends_with("below /run"));
     }
 }

@@ -108,6 +108,12 @@ pub fn unwind_orphan(
     }
 }
 
+/// [`unwind_members`] of a container that is a sandbox.
+pub fn unwind_members_of(layout: &Layout, container: &Record, deadline: Instant) -> Result<(), Error> {
+    let Record { namespace, id, group, owner, .. } = container;
+    if group == id { unwind_members(layout, namespace, id, owner, deadline) } else { Ok(()) }
+}
+
 /// Unwinds the members of a pod whose daemon `owner` is dead, on behalf of its sandbox. Some containerds call nothing for
 /// them. They go before the sandbox, whose pid namespace ends only after all in it; their tombstones wait for a `delete`
 /// that may come. One that is stuck holds up the sandbox, but not the others.

@@ -27,7 +27,7 @@ use runtime_core::{
     owner,
     pod::Pod,
     record::{BundleId, Exit, Record, RunDir},
-    recover::{Outcome, Told, unwind_members, unwind_orphan},
+    recover::{Outcome, Told, unwind_members, unwind_members_of, unwind_orphan},
     request::{annotations, group_of},
     sweep::{remove_tombstone, tidy},
 };
@@ -174,11 +174,8 @@ fn clean_up(flags: &Flags, layout: &Layout, found: &Record, deadline: Instant) -
     let mut handed_over = false;
     let mut pause = Duration::from_millis(10);
     loop {
-        let members = match found.group == found.id {
-            true => unwind_members(layout, namespace, id, &found.owner, deadline),
-            false => Ok(()),
-        };
-        let unwound = members.and_then(|()| unwind_orphan(layout, namespace, id, Told::Now, deadline));
+        let unwound = unwind_members_of(layout, found, deadline)
+            .and_then(|()| unwind_orphan(layout, namespace, id, Told::Now, deadline));
         let outcome = match unwound {
             Ok(outcome) => outcome,
             // containerd asks once, and keeps the id blocked if it fails: what was only in the way gets another try.

@@ -8,7 +8,7 @@ use runtime_core::{
     config::Config,
     layout::Layout,
     record::RunDir,
-    recover::{Outcome, Told, unwind_members, unwind_orphan},
+    recover::{Outcome, Told, unwind_members_of, unwind_orphan},
     sweep::tidy,
 };
 
@@ -36,12 +36,8 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
             _ => break,
         };
         let deadline = Instant::now() + fault::deadline("deadline.gc", EACH);
-        let members = match record.group == record.id {
-            true => unwind_members(&layout, &flags.namespace, &record.id, &record.owner, deadline),
-            false => Ok(()),
-        };
-        let done =
-            members.and_then(|()| unwind_orphan(&layout, &flags.namespace, &flags.id, Told::Later, deadline));
+        let done = unwind_members_of(&layout, &record, deadline)
+            .and_then(|()| unwind_orphan(&layout, &flags.namespace, &flags.id, Told::Later, deadline));
         if let Ok(Outcome::Unwound(_) | Outcome::Nothing) = done {
             break;
         }

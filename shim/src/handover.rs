@@ -120,8 +120,7 @@ fn take_stdin() -> Result<OwnedFd, Errno> {
 /// A process that dies closes its descriptors one by one: its locks are free only once it is gone.
 fn see_end(socket: &Socket) -> Result<(), Errno> {
     let start = match pidfd_open(socket_peercred(socket)?.pid, PidfdFlags::empty()) {
-        // Gone, and its number may be a thread's by now (ENOENT since Linux 6.15).
-        Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return Ok(()),
+        Err(e) if proc_id::is_no_process(e) => return Ok(()),
         result => result?,
     };
     let most = Timespec { tv_sec: 2, tv_nsec: 0 };

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
+mod cli;
+
 use serde_json::Value;
 use urunc_tests::{
     direct::Proc,
@@ -241,38 +243,11 @@ fn a_terminal_shows_the_console(debian: Debian, version: Version) {
 }
 
 fn input_without_a_terminal_reaches_the_guest(debian: Debian, version: Version) {
-    Docker::with(debian, version, &[Image::Tiny], |docker| {
-        let run = docker.run_command(&["--rm", "-i"], Image::Tiny, &["echo", "exit=5"]);
-        let mut job = Job::to_type_in(run);
-        job.wait_for("tiny: echo\n", SOON);
-        job.type_in("one\n");
-        job.wait_for("one\n", SOON);
-        job.type_in("two\nquit\n");
-        let done = job.wait(SOON).expect(5);
-        assert_eq!(done.text(), "tiny: unikernel -- echo exit=5\ntiny: echo\none\ntwo\n");
-    });
+    Docker::with(debian, version, &[Image::Tiny], cli::input_without_a_terminal_reaches_the_guest);
 }
 
 fn a_client_detaches_and_another_one_attaches(debian: Debian, version: Version) {
-    Docker::with(debian, version, &[Image::Tiny], |docker| {
-        let run = ["-it", "--name", "typed"];
-        let mut first = on_terminal(&docker.run_command(&run, Image::Tiny, &["echo", "exit=5"]));
-        first.wait_for("tiny: echo", SOON);
-        first.type_in("one\r");
-        first.wait_for("one", SOON);
-        first.type_in("\x10");
-        first.type_in("\x11");
-        first.wait(SOON);
-        assert_eq!(docker.inspect("typed")["State"]["Status"], "running");
-
-        let mut second = on_terminal(&docker.command(&["attach", "typed"]));
-        second.type_in("two\r");
-        second.wait_for("two", SOON);
-        second.type_in("quit\r");
-        second.wait(SOON).expect(5);
-        assert_eq!(docker.wait_for_status("typed", "exited")["ExitCode"], 5);
-        docker.call(&["rm", "typed"]).expect(0);
-    });
+    Docker::with(debian, version, &[Image::Tiny], cli::a_client_detaches_and_another_one_attaches);
 }
 
 fn a_guest_on_a_bridge_is_reached(debian: Debian, version: Version) {

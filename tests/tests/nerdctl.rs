@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
+mod cli;
+
 use urunc_tests::{
     direct::Proc,
     harness::{BOOT, Cgroup, Cli, Image, Job, Nerdctl, SOON, Version, on_terminal, page},
@@ -178,38 +180,11 @@ fn a_terminal_shows_the_console(version: Version) {
 }
 
 fn input_without_a_terminal_reaches_the_guest(version: Version) {
-    Nerdctl::with(version, &[Image::Tiny], |nerdctl| {
-        let run = nerdctl.run_command(&["--rm", "-i"], Image::Tiny, &["echo", "exit=5"]);
-        let mut job = Job::to_type_in(run);
-        job.wait_for("tiny: echo\n", SOON);
-        job.type_in("one\n");
-        job.wait_for("one\n", SOON);
-        job.type_in("two\nquit\n");
-        let done = job.wait(SOON).expect(5);
-        assert_eq!(done.text(), "tiny: unikernel -- echo exit=5\ntiny: echo\none\ntwo\n");
-    });
+    Nerdctl::with(version, &[Image::Tiny], cli::input_without_a_terminal_reaches_the_guest);
 }
 
 fn a_client_detaches_and_another_one_attaches(version: Version) {
-    Nerdctl::with(version, &[Image::Tiny], |nerdctl| {
-        let run = ["-it", "--name", "typed"];
-        let mut first = on_terminal(&nerdctl.run_command(&run, Image::Tiny, &["echo", "exit=5"]));
-        first.wait_for("tiny: echo", SOON);
-        first.type_in("one\r");
-        first.wait_for("one", SOON);
-        first.type_in("\x10");
-        first.type_in("\x11");
-        first.wait(SOON);
-        assert_eq!(nerdctl.inspect("typed")["State"]["Status"], "running");
-
-        let mut second = on_terminal(&nerdctl.command(&["attach", "typed"]));
-        second.type_in("two\r");
-        second.wait_for("two", SOON);
-        second.type_in("quit\r");
-        second.wait(SOON).expect(5);
-        assert_eq!(nerdctl.wait_for_status("typed", "exited")["ExitCode"], 5);
-        nerdctl.call(&["rm", "typed"]).expect(0);
-    });
+    Nerdctl::with(version, &[Image::Tiny], cli::a_client_detaches_and_another_one_attaches);
 }
 
 fn a_guest_on_a_bridge_is_reached(version: Version) {

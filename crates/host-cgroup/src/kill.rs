@@ -94,8 +94,7 @@ fn kill_batch(files: &dyn Files, leaf: &Path, pids: impl Iterator<Item = u32>) -
         };
         match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(fd) => open.push((number, fd)),
-            // Gone, and its number may be a thread's by now (ENOENT since Linux 6.15).
-            Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => {}
+            Err(e) if proc_id::is_no_process(e) => {}
             Err(source) => return Err(Error::Signal { pid: number, source }),
         }
     }

@@ -226,7 +226,7 @@ impl AsFd for Process {
 
 /// Whether pidfd_open failed because the number is nobody's, or a thread's by now, hence not our process: that is EINVAL,
 /// and since Linux 6.15 ENOENT (pidfd_open(2)).
-fn is_no_process(e: Errno) -> bool {
+pub fn is_no_process(e: Errno) -> bool {
     matches!(e, Errno::SRCH | Errno::INVAL | Errno::NOENT)
 }
 

@@ -9,9 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use containerd_shim_protos::ttrpc::Code;
+use containerd_shim_protos::{
+    api::{StatsRequest, StatsResponse, Status},
+    ttrpc::Code,
+};
 use urunc_tests::direct::{
-    Bench, Bundle, Failure, Proc, SOON, Shim, Spec, assert_same, eventually, lines, much, much_input,
+    Bench, Bundle, Failure, Proc, SOON, Shim, Spec, assert_same, eventually, leaves, lines, much, much_input,
 };
 
 /// What it reads goes to files.
@@ -193,22 +196,102 @@ fn a_program_that_cannot_be_executed_is_refused_by_name() {
 }
 
 #[test]
-fn a_logger_that_hangs_is_killed_by_delete_and_holds_nobody_up_before() {
+fn a_logger_that_hangs_is_ended_by_delete_and_holds_nobody_up_before() {
     let Some(bench) = Bench::with_faults() else { return };
     bench.faults.set(&["deadline.logger.end=300"]);
-    // More than its pipe takes.
-    let (bundle, _) = bundle(&bench, &Spec::tiny("out=200000"), "exec 5>&-; exec sleep 1000");
+    for (script, killed) in
+        [("exec 5>&-; exec sleep 1000", false), ("trap '' TERM; exec 5>&-; exec sleep 1000", true)]
+    {
+        // More than its pipe takes.
+        let (bundle, _) = bundle(&bench, &Spec::tiny("out=200000"), script);
+        let shim = create(&bench, &bundle);
+        let logger = logger(&bench);
+        shim.client.start("c1").unwrap();
+        let began = Instant::now();
+        shim.client.state("c1").unwrap();
+        shim.client.kill("c1", 9).unwrap();
+        assert_eq!(shim.client.wait("c1"), Ok(137));
+        assert!(began.elapsed() < Duration::from_secs(3), "it took {:?}", began.elapsed());
+        assert!(!is_gone(logger));
+        shim.client.delete("c1").unwrap();
+        assert!(is_gone(logger));
+        bundle.wait_for_log("asked to by SIGTERM");
+        let was_killed = bundle.log().contains("the logger did not end when it was asked to");
+        assert_eq!(was_killed, killed, "{script}");
+        shim.client.shutdown("c1");
+        bench.delete(&bundle).deleted();
+        bundle.remove();
+    }
+    bench.finish();
+}
+
+#[test]
+fn a_logger_of_five_seconds_is_waited_for_and_nobody_but_delete_waits() {
+    let Some(bench) = Bench::with_faults() else { return };
+    // A logger's time comes on top.
+    bench.faults.set(&["deadline.delete=2000"]);
+    let (bundle, log) = bundle(
+        &bench,
+        &Spec::tiny("out=1000 exit=3"),
+        "exec 5>&-; cat <&3 >/dev/null; sleep 5; echo end >\"$2.end\"",
+    );
     let shim = create(&bench, &bundle);
-    let logger = logger(&bench);
     shim.client.start("c1").unwrap();
-    let began = Instant::now();
-    shim.client.state("c1").unwrap();
-    shim.client.kill("c1", 9).unwrap();
+    assert_eq!(shim.client.wait("c1"), Ok(3));
+    bench.events.expect("c1", &["create", "start", "exit"]);
+    let delete = shim.client.send_delete("c1");
+    eventually("only the logger is left", || leaves(&bench.namespace, "c1").is_empty());
+    assert_eq!(shim.client.status("c1"), Ok(Status::STOPPED));
+    assert_eq!(shim.client.wait("c1"), Ok(3));
+    shim.client.pids("c1").unwrap();
+    shim.client.connect_task("c1");
+    assert_eq!(shim.client.kill("c1", 15).unwrap_err().code, Some(Code::NOT_FOUND));
+    let stats = StatsRequest { id: "c1".to_owned(), ..StatsRequest::default() };
+    shim.client.send::<StatsResponse>("Stats", &stats).wait().unwrap();
+    assert!(delete.within(Duration::ZERO).is_none(), "Delete waits, and only Delete");
+    delete.wait().unwrap();
+    assert_eq!(fs::read_to_string(log.with_extension("end")).unwrap(), "end\n");
+    shim.client.shutdown("c1");
+    bench.delete(&bundle).deleted();
+    bundle.remove();
+    bench.finish();
+}
+
+#[test]
+fn a_logger_that_waits_for_sigterm_can_still_write() {
+    let Some(bench) = Bench::with_faults() else { return };
+    // A third of it from SIGTERM on.
+    bench.faults.set(&["deadline.logger.end=3000"]);
+    let script = "trap 'echo end >\"$2.end\"; exit' TERM; exec 5>&-; while :; do sleep 0.05; done";
+    let (bundle, log) = bundle(&bench, &Spec::tiny("exit=3"), script);
+    let shim = create(&bench, &bundle);
+    shim.client.start("c1").unwrap();
+    assert_eq!(shim.client.wait("c1"), Ok(3));
+    shim.client.delete("c1").unwrap();
+    assert_eq!(fs::read_to_string(log.with_extension("end")).unwrap(), "end\n");
+    shim.client.shutdown("c1");
+    bench.delete(&bundle).deleted();
+    bundle.remove();
+    bench.finish();
+}
+
+#[test]
+fn the_end_of_a_container_that_is_deleted_before_start_is_told_before_its_logger_ends() {
+    let Some(bench) = Bench::with_faults() else { return };
+    bench.faults.set(&["deadline.logger.end=20000"]);
+    let script = "exec 5>&-; until [ -e \"$2.go\" ]; do sleep 0.05; done";
+    let (bundle, log) = bundle(&bench, &Spec::tiny("exit=3"), script);
+    let shim = create(&bench, &bundle);
+    let delete = shim.client.send_delete("c1");
     assert_eq!(shim.client.wait("c1"), Ok(137));
-    assert!(began.elapsed() < Duration::from_secs(3), "it took {:?}", began.elapsed());
-    assert!(!is_gone(logger));
-    bench.end(&shim, bundle);
-    assert!(is_gone(logger));
+    bench.events.expect("c1", &["create", "exit"]);
+    assert!(delete.within(Duration::ZERO).is_none(), "its logger is still there");
+    fs::write(log.with_extension("go"), "").unwrap();
+    delete.wait().unwrap();
+    bench.events.expect("c1", &["create", "exit", "delete"]);
+    shim.client.shutdown("c1");
+    bench.delete(&bundle).deleted();
+    bundle.remove();
     bench.finish();
 }
 

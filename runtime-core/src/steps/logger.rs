@@ -1,9 +1,9 @@
 //! The logger of a container whose output goes to `binary://`: the first step, the last to be undone, for it has to
 //! read to the end what all others still write.
 //!
-//! Undo gives it a moment to end by itself, which it does when it has read everything, and kills it then, with
-//! whatever it has started and left in its session. What left that session is as little ours as what a logger leaves
-//! that has ended by itself.
+//! Undo gives it time to end by itself, which it does when it has read everything; then SIGTERM asks it to; then it is
+//! killed, with whatever it has started and left in its session. What left that session is as little ours as what a
+//! logger leaves that has ended by itself.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,16 @@ use proc_id::Process;
 use rustix::process::Signal;
 use saga::{Context, Failed, Presence, Step, Undone};
 
-use super::{Cx, Work};
+use super::{Cx, START, Work};
 use crate::{Error, launcher::reap, record::Record};
 
 /// How long it may take to get ready.
 const READY_WAIT: Duration = Duration::from_secs(10);
-/// How long it may take to read to the end.
-const END_WAIT: Duration = Duration::from_secs(3);
+/// How long it may take to end: two thirds from the end of its input on, a third from SIGTERM on. As long as
+/// containerd's own shims give it, which send SIGTERM at once.
+pub const END_WAIT: Duration = Duration::from_secs(12);
+/// The same where the guest never ran, so that there was nothing to read.
+const UNUSED_WAIT: Duration = Duration::from_secs(3);
 /// What the rest of an undo must be left of its time.
 const REST: Duration = Duration::from_millis(500);
 
@@ -51,15 +54,17 @@ impl Step<Cx<'_>> for LoggerStep {
 
     fn undo(&self, cx: &mut Cx<'_>, deadline: Instant) -> Result<Undone, Error> {
         let Some(process) = find(cx.record)? else { return Ok(Undone::WasAbsent) };
-        let patience = Instant::now() + fault::deadline("deadline.logger.end", END_WAIT);
-        let patience = patience.min(deadline.checked_sub(REST).unwrap_or(deadline));
-        if !process.wait(Some(left(patience)))? {
+        let ran = cx.record.journal.entries().iter().any(|entry| entry.section == START);
+        let most = fault::deadline("deadline.logger.end", if ran { END_WAIT } else { UNUSED_WAIT });
+        let time = most.min(left(deadline.checked_sub(REST).unwrap_or(deadline)));
+        let now = Instant::now();
+        if !process.wait(Some(time * 2 / 3))? {
             tracing::warn!(
                 id = cx.record.id,
                 pid = process.pid(),
-                "the logger did not end by itself: it is killed"
+                "the logger did not end by itself: it is asked to by SIGTERM"
             );
-            end(&process, deadline)?;
+            ask(&process, now + time, deadline)?;
         }
         reap(&process);
         Ok(Undone::Removed)
@@ -68,6 +73,26 @@ impl Step<Cx<'_>> for LoggerStep {
     fn probe(&self, cx: &mut Cx<'_>) -> Result<Presence, Error> {
         let dead = find(cx.record)?.map_or(Ok(true), |process| process.is_dead())?;
         Ok(if dead { Presence::Absent } else { Presence::Present })
+    }
+}
+
+/// Asks it to end. What has not, and what it leaves in its session, is killed at `last`.
+fn ask(process: &Process, last: Instant, deadline: Instant) -> Result<(), Error> {
+    // Now, for afterwards nobody can say whose session it was.
+    let others = process.session()?;
+    process.signal(Signal::TERM)?;
+    if !process.wait(Some(left(last)))? {
+        tracing::warn!(pid = process.pid(), "the logger did not end when it was asked to: it is killed");
+        return end(process, deadline);
+    }
+    for other in &others {
+        if !other.wait(Some(left(last)))? {
+            other.signal(Signal::KILL)?;
+        }
+    }
+    match others.iter().find(|other| !other.wait(Some(left(deadline))).unwrap_or(false)) {
+        Some(other) => Err(Error::StillAlive { pid: other.pid() }),
+        None => Ok(()),
     }
 }
 

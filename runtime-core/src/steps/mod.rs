@@ -36,6 +36,7 @@ use crate::{
 };
 
 pub use hooks::derived as derived_hooks;
+pub use logger::END_WAIT as LOGGER_WAIT;
 
 /// The journal's section of Create.
 pub const CREATE: &str = "create";

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::{
     Error, Runtime,
     container::Container,
@@ -9,12 +11,12 @@ use crate::{
     lifecycle::{Event, State},
     record::{Exit, Record, RunDir},
     recover::{Told, leave},
-    steps::{Cx, Held, describe, unwind},
+    steps::{Cx, Held, LOGGER_WAIT, describe, unwind},
 };
 
 /// How long a Create that was cancelled may take to roll back (containerd waits for 5 s).
 const CANCEL_WAIT: Duration = Duration::from_secs(4);
-/// How long the undo may take. CRI waits for 10 s.
+/// How long the undo may take. CRI waits for 10 s, and has no loggers: theirs is added.
 const UNWIND_WAIT: Duration = Duration::from_secs(8);
 
 impl Runtime {
@@ -27,7 +29,9 @@ impl Runtime {
                 Err(Error::WrongState { id: id.to_owned(), verb: "delete", state })
             }
             _ => {
-                let deadline = Instant::now() + fault::deadline("deadline.delete", UNWIND_WAIT);
+                let wait = fault::deadline("deadline.delete", UNWIND_WAIT);
+                let wait = container.logger().map_or(wait, |_| wait + LOGGER_WAIT);
+                let deadline = Instant::now() + wait;
                 self.unwind_container(&container, Remains::Nothing, deadline)
             }
         }
@@ -42,7 +46,7 @@ impl Runtime {
         }
         // A Start that is at work sees the death and gives way.
         if let Some(process) = container.process() {
-            process.signal(rustix::process::Signal::KILL)?;
+            process.signal(Signal::KILL)?;
         }
         self.unwind_container(&container, Remains::Tombstone, deadline)
     }
@@ -75,7 +79,7 @@ impl Runtime {
         };
         // The launcher's end makes the step that waits for it fail at once.
         if let Some(process) = process
-            && let Err(e) = process.signal(rustix::process::Signal::KILL)
+            && let Err(e) = process.signal(Signal::KILL)
         {
             tracing::warn!(id = container.id, error = %e, "the launcher was not killed");
         }
@@ -132,12 +136,11 @@ impl Runtime {
         {
             tracing::warn!(id, error = e.chain(), "the record was not written");
         }
+        if container.logger().is_some() {
+            self.end_before_logger(container, cx.record, deadline);
+        }
         let report = unwind(&mut cx, None, deadline);
-        // Killed by this unwind: then that is how it ended.
-        let exit = *record.exit.get_or_insert_with(|| {
-            let killed = container.live().killed;
-            killed.map_or_else(Exit::killed, Exit::by_signal)
-        });
+        let exit = exit_of(container, &mut record);
         let stuck = if report.is_clean() {
             // A record that stays keeps its container: somebody has to try again.
             remains.leave(&dir, &mut record, exit).err().map(|e| e.chain())
@@ -168,6 +171,26 @@ impl Runtime {
         tracing::info!(id, status = exit.status, "deleted");
         Ok((pid, exit))
     }
+
+    /// Ends the process of a container that has not ended yet, and tells of it: whoever waits for that does not wait for
+    /// a slow logger. What fails here the unwind tries again, and reports.
+    fn end_before_logger(&self, container: &Container, record: &mut Record, deadline: Instant) {
+        let Some(process) = container.process().filter(|_| record.exit.is_none()) else { return };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let dead = process.signal(Signal::KILL).and_then(|_| process.wait(Some(left)));
+        if matches!(dead, Ok(true)) {
+            container.ended(exit_of(container, record));
+            self.tell_exit(container);
+        }
+    }
+}
+
+/// How a container ended: killed by its unwind, unless the record knows better.
+fn exit_of(container: &Container, record: &mut Record) -> Exit {
+    *record.exit.get_or_insert_with(|| {
+        let killed = container.live().killed;
+        killed.map_or_else(Exit::killed, Exit::by_signal)
+    })
 }
 
 /// What an unwind leaves of a run directory.

@@ -141,6 +141,9 @@ fn every_state_answers_as_containerd_expects() {
     for signal in [0, Signal::USR1.as_raw(), Signal::WINCH.as_raw(), Signal::CHILD.as_raw()] {
         assert_eq!(client.kill("c1", signal), Ok(()), "signal {signal} does nothing");
     }
+    for name in ["SIGUSR1", "SIGWINCH", "SIGCHLD"] {
+        bundle.wait_for_log(&format!("signal={name}"));
+    }
     assert_code(client.kill("c1", 65), Code::INVALID_ARGUMENT);
     check(Status::RUNNING, 0);
     assert!(

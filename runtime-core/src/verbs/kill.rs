@@ -31,8 +31,23 @@ fn press(button: &Mutex<Box<dyn Control>>) -> Result<(), ControlError> {
 /// What asks a process to end; and what asks systemd to power off (systemd(1)), as images of it say by STOPSIGNAL.
 const ENDS: [i32; 7] =
     [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGPWR, HALT, HALT + 1];
-/// `SIGRTMIN+3` as the C library counts them.
-const HALT: i32 = 37;
+const HALT: i32 = RTMIN + 3;
+/// `SIGRTMIN` as the C library has it: the kernel's first two are its own.
+const RTMIN: i32 = 34;
+
+/// The name of a signal.
+fn name(number: i32) -> String {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    match usize::try_from(number - 1).ok().and_then(|n| NAMES.get(n)) {
+        Some(name) => format!("SIG{name}"),
+        None if number >= RTMIN => format!("SIGRTMIN+{}", number - RTMIN),
+        None => number.to_string(),
+    }
+}
 
 impl Runtime {
     /// Sends `signal` to a container, as far as a guest can hear it. `Some`: its power button is pressed, and so long
@@ -60,7 +75,10 @@ impl Runtime {
         }
         let Some(process) = process else { return Err(Error::NotFound { id: id.to_owned() }) };
         if number != libc::SIGKILL && !ends {
-            tracing::debug!(id, signal, "a guest has no such signal: it hears nothing");
+            // 0 only asks whether there is anybody.
+            if number != 0 {
+                tracing::info!(id, signal = name(number), "a guest has no such signal: it hears nothing");
+            }
             return Ok(None);
         }
         if ends
@@ -103,5 +121,27 @@ impl Runtime {
         tracing::warn!(id = container.id, "the guest did not end within its grace time: it is killed");
         process.signal(Signal::KILL)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name;
+
+    #[test]
+    fn signals_have_names() {
+        let numbers = [1, 9, 10, 14, 17, 31, 32, 34, 64];
+        let names = [
+            "SIGHUP",
+            "SIGKILL",
+            "SIGUSR1",
+            "SIGALRM",
+            "SIGCHLD",
+            "SIGSYS",
+            "32",
+            "SIGRTMIN+0",
+            "SIGRTMIN+30",
+        ];
+        assert_eq!(numbers.map(name), names);
     }
 }

@@ -126,6 +126,15 @@ impl Memory {
         Ok(Self { guest_mib, cgroup_bytes: Some(bytes), rule })
     }
 
+    /// The bytes that the cgroup is reserved where the container is reserved `bytes`: the monitor's overhead comes on top
+    /// unless it comes off the limit.
+    pub fn reservation(&self, bytes: u64, overhead_mib: u64) -> u64 {
+        match self.rule {
+            MemoryRule::LimitMinusOverhead => bytes,
+            MemoryRule::Default | MemoryRule::LimitPlusOverhead => bytes.saturating_add(overhead_mib * MIB),
+        }
+    }
+
     /// Refuses RAM that a host with `most` bytes of memory and swap can never give. A cgroup's limit may be as high as it
     /// likes; but a guest's RAM is one mapping, which the kernel refuses (proc(5), `overcommit_memory`).
     pub fn fit(self, most: u64) -> Result<Self, Error> {
@@ -375,6 +384,8 @@ mod tests {
             (minus.guest_mib, minus.cgroup_bytes, minus.rule),
             (64, Some(164 * MIB), MemoryRule::LimitMinusOverhead)
         );
+        let reserved = [none, plus, minus].map(|memory| memory.reservation(MIB, 100));
+        assert_eq!(reserved, [101 * MIB, 101 * MIB, MIB]);
     }
 
     #[test]

@@ -102,6 +102,8 @@ pub struct Request {
     pub memory: Option<u64>,
     /// `linux.resources.memory.swap`: memory and swap together, in bytes.
     pub memory_and_swap: Option<u64>,
+    /// `linux.resources.memory.reservation` in bytes.
+    pub memory_reservation: Option<u64>,
     /// From the CPU quota, rounded up; `None`: there is none.
     pub vcpus: Option<u32>,
     /// The hooks.
@@ -210,6 +212,7 @@ impl Request {
             limits: limits(resources),
             memory: positive(memory.and_then(|m| m.limit())),
             memory_and_swap: positive(memory.and_then(|m| m.swap())),
+            memory_reservation: positive(memory.and_then(|m| m.reservation())),
             vcpus: vcpus(resources)?,
             hooks,
             oom_score_adj: process.and_then(|p| p.oom_score_adj()),

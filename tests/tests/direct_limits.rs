@@ -223,6 +223,75 @@ fn cgroup_is_unlimited(bench: &Bench) -> bool {
 }
 
 #[test]
+fn swap_and_reservation_get_the_overhead_too() {
+    let Some(bench) = Bench::released() else { return };
+    let memory = json!({"limit": 64 * MIB, "swap": 96 * MIB, "reservation": 32 * MIB});
+    let spec = Spec::tiny("hang").edit(|s| s["linux"]["resources"] = json!({"memory": memory}));
+    let (shim, bundle, _) = bench.created("c1", &spec);
+    let cgroup = Cgroup::of(&bench.namespace, "c1");
+    let number = |text: String| text.parse::<u64>().unwrap_or(u64::MAX);
+    // v1 has both together, v2 swap alone.
+    let swap = || number(control(&bench, "c1", ("memory", "memory.memsw.limit_in_bytes"), "memory.swap.max"));
+    let is = |limit: u64, both: u64| {
+        assert_eq!(cgroup.limit(), limit * MIB + overhead());
+        assert!(
+            [both * MIB + overhead(), (both - limit) * MIB].contains(&swap()),
+            "{}, not {both} MiB",
+            swap()
+        );
+    };
+    let reserved = || number(control(&bench, "c1", ("memory", "memory.soft_limit_in_bytes"), "memory.low"));
+    is(64, 96);
+    assert_eq!(reserved(), 32 * MIB + overhead());
+    for (limit, both) in [(128, 256), (64, 64), (96, 128)] {
+        update(&shim, "c1", &json!({"memory": {"limit": limit * MIB, "swap": both * MIB}})).unwrap();
+        is(limit, both);
+    }
+    assert_eq!(reserved(), 32 * MIB + overhead(), "what is not given stays");
+    update(&shim, "c1", &json!({"memory": {"reservation": 48 * MIB}})).unwrap();
+    assert_eq!(reserved(), 48 * MIB + overhead());
+    update(&shim, "c1", &json!({"memory": {"limit": 128 * MIB, "reservation": 80 * MIB}})).unwrap();
+    assert_eq!((cgroup.limit(), reserved()), (128 * MIB + overhead(), 80 * MIB + overhead()));
+    update(&shim, "c1", &json!({"memory": {"reservation": -1}})).unwrap();
+    assert!(reserved() > 1 << 62, "-1 lifts it");
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
+/// As a kubelet does it, which writes a period for a container without a limit.
+#[test]
+fn an_update_writes_what_is_honoured_and_names_the_rest() {
+    let Some(bench) = Bench::released() else { return };
+    let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang").memory(64 * MIB));
+    let cgroup = Cgroup::of(&bench.namespace, "c1");
+    let period = || control(&bench, "c1", ("cpu", "cpu.cfs_period_us"), "cpu.max");
+    let before = period();
+    let cases = [
+        ("cpu.period", json!({"cpu": {"period": 50_000}})),
+        ("cpu.period", json!({"cpu": {"period": 50_000, "quota": 0}})),
+        ("memory.kernel", json!({"memory": {"kernel": 64 * MIB}})),
+        ("blockIO", json!({"blockIO": {"weight": 10}})),
+        ("hugepageLimits", json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]})),
+        ("unified", json!({"unified": {"memory.max": "1"}})),
+    ];
+    for (n, (name, mut resources)) in (65u64..).zip(cases) {
+        update(&shim, "c1", &resources).unwrap();
+        assert_eq!((cgroup.limit(), period()), ((n - 1) * MIB + overhead(), before.clone()), "{name}");
+        resources["memory"]["limit"] = (n * MIB).into();
+        resources["pids"] = json!({"limit": n});
+        update(&shim, "c1", &resources).unwrap();
+        assert_eq!((cgroup.limit(), period()), (n * MIB + overhead(), before.clone()), "{name}");
+        // 72 threads of the monitor's come on top.
+        let pids = control(&bench, "c1", ("pids", "pids.max"), "pids.max");
+        assert_eq!(pids, (n + 72).to_string(), "{name}");
+        let told = |line: &str| line.contains("not honoured") && line.contains(name);
+        eventually(name, || bundle.log().lines().any(told));
+    }
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
+#[test]
 fn where_the_parent_has_no_room_the_overhead_comes_off_the_limit() {
     let Some(bench) = Bench::released() else { return };
     let folder = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"]

@@ -1,7 +1,7 @@
 //! Writing limits on the caller's path, in the words of v1 and of v2.
 //!
 //! It changes control files of `path` only (and of the leaf for v1's cpuset, where a child must stay inside its
-//! parent). A limit that the kernel does not take is an error and ends the work: a guest must not run without it.
+//! parent, and for v2's `memory.low`). A limit that the kernel does not take is an error and ends the work: a guest must not run without it.
 //! What was written before stays; on a path that we made it goes with the path.
 
 use std::path::PathBuf;
@@ -43,6 +43,9 @@ fn v1(cgroup: &Cgroup, h: &LeafIn, limits: &Limits) -> Result<(), Error> {
     if let Some(memory) = limits.memory.filter(|_| h.has("memory")) {
         memory_v1(cgroup, memory)?;
     }
+    if let Some(reservation) = limits.memory_reservation.filter(|_| h.has("memory")) {
+        cgroup.write("memory.soft_limit_in_bytes", &reservation.v1())?;
+    }
     if let Some(CpuQuota { quota_us, period_us }) = limits.cpu_quota.filter(|_| h.has("cpu")) {
         let quota = ("cpu.cfs_quota_us", quota_us.v1());
         match period_us {
@@ -66,6 +69,16 @@ fn v2(cgroup: &Cgroup, h: &LeafIn, limits: &Limits) -> Result<(), Error> {
         if let Some(total) = with_swap {
             let swap = swap_alone(limit, total)?;
             cgroup.write_swap("memory.swap.max", &swap.v2(), swap)?;
+        }
+    }
+    if let Some(reservation) = limits.memory_reservation.filter(|_| h.has("memory")) {
+        cgroup.write("memory.low", &reservation.v2())?;
+        // Children share in it only as far as they ask for it themselves.
+        let leaf = Cgroup { files: cgroup.files, dir: h.leaf_dir() };
+        match leaf.try_write("memory.low", &reservation.v2()) {
+            // A leaf without controllers of its own is counted with the path.
+            Err(e) if is_absent(e) => {}
+            outcome => outcome.map_err(leaf.refused("memory.low", &reservation.v2()))?,
         }
     }
     if let Some(CpuQuota { quota_us, period_us }) = limits.cpu_quota.filter(|_| h.has("cpu")) {

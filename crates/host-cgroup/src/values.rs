@@ -23,6 +23,8 @@ pub enum Amount {
 pub struct Limits {
     /// Memory.
     pub memory: Option<MemoryLimit>,
+    /// Memory in bytes that the kernel leaves the cgroup as long as it can: v1's soft limit, v2's `memory.low`.
+    pub memory_reservation: Option<Amount>,
     /// CPU time.
     pub cpu_quota: Option<CpuQuota>,
     /// Relative weight of CPU time in v1's unit, 2 to 262144, usually 1024; converted for v2.
@@ -74,7 +76,7 @@ impl Limits {
         let cpu = self.cpu_quota.is_some() || self.cpu_shares.is_some();
         let cpuset = self.cpuset_cpus.is_some() || self.cpuset_mems.is_some();
         let plain = [
-            ("memory", self.memory.is_some()),
+            ("memory", self.memory.is_some() || self.memory_reservation.is_some()),
             ("cpu", cpu),
             ("pids", self.pids.is_some()),
             ("cpuset", cpuset),

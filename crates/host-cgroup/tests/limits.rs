@@ -41,6 +41,7 @@ fn limits_are_really_there_on_v2() {
     let Some(place) = place_on(Version::V2) else { return };
     let limits = Limits {
         memory: Some(MemoryLimit { limit: Amount::At(64 * MIB), with_swap: Some(Amount::At(96 * MIB)) }),
+        memory_reservation: Some(Amount::At(32 * MIB)),
         cpu_quota: Some(CpuQuota { quota_us: Amount::At(30_000), period_us: Some(50_000) }),
         cpu_shares: Some(2048),
         pids: Some(Amount::At(77)),
@@ -59,6 +60,8 @@ fn limits_are_really_there_on_v2() {
     assert_eq!(at("memory.max"), (64 * MIB).to_string());
     assert_eq!(at("memory.swap.max"), (32 * MIB).to_string());
     assert_eq!(at("memory.high"), (48 * MIB).to_string());
+    assert_eq!(at("memory.low"), (32 * MIB).to_string());
+    assert_eq!(shown(&plan, true, "memory.low"), (32 * MIB).to_string());
     assert_eq!(at("cpu.max"), "30000 50000");
     // 1024 shares are the default weight, 100.
     assert!(at("cpu.weight").parse::<u32>().unwrap() > 100, "{}", at("cpu.weight"));
@@ -86,6 +89,7 @@ fn limits_are_really_there() {
     let Some(place) = place_on(Version::V1) else { return };
     let limits = Limits {
         memory: Some(MemoryLimit { limit: Amount::At(64 * MIB), with_swap: Some(Amount::At(96 * MIB)) }),
+        memory_reservation: Some(Amount::At(32 * MIB)),
         cpu_quota: Some(CpuQuota { quota_us: Amount::At(30_000), period_us: Some(50_000) }),
         cpu_shares: Some(512),
         pids: Some(Amount::At(77)),
@@ -104,6 +108,7 @@ fn limits_are_really_there() {
     assert_eq!(at("memory.limit_in_bytes"), (64 * MIB).to_string());
     assert_eq!(at("memory.memsw.limit_in_bytes"), (96 * MIB).to_string());
     assert_eq!(at("memory.swappiness"), "7");
+    assert_eq!(at("memory.soft_limit_in_bytes"), (32 * MIB).to_string());
     assert_eq!(at("cpu.cfs_quota_us"), "30000");
     assert_eq!(at("cpu.cfs_period_us"), "50000");
     assert_eq!(at("cpu.shares"), "512");
@@ -133,6 +138,11 @@ fn limits_change_in_both_directions() {
     }
     set_limits(&Kernel, &plan, &memory(Amount::Unlimited, None)).unwrap();
     assert_eq!(memory_limit(&Kernel, &plan).unwrap(), None);
+    let reserve = |amount| Limits { memory_reservation: Some(amount), ..Limits::default() };
+    set_limits(&Kernel, &plan, &reserve(Amount::At(MIB))).unwrap();
+    assert_eq!(shown(&plan, false, "memory.soft_limit_in_bytes"), MIB.to_string());
+    set_limits(&Kernel, &plan, &reserve(Amount::Unlimited)).unwrap();
+    assert!(shown(&plan, false, "memory.soft_limit_in_bytes").parse::<u64>().unwrap() > 1 << 62);
     for (quota_us, period_us) in [(100_000, 1_000_000), (1000, 1000), (900_000, 1_000_000)] {
         let cpu_quota = Some(CpuQuota { quota_us: Amount::At(quota_us), period_us: Some(period_us) });
         set_limits(&Kernel, &plan, &Limits { cpu_quota, ..Limits::default() }).unwrap();

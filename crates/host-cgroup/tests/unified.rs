@@ -66,6 +66,7 @@ impl Unified {
             ("memory", "memory.max", "max"),
             ("memory", "memory.swap.max", "max"),
             ("memory", "memory.high", "max"),
+            ("memory", "memory.low", "0"),
             ("memory", "memory.events", "low 0\noom 3\noom_kill 2\noom_group_kill 0"),
             ("cpu", "cpu.max", "max 100000"),
             ("cpu", "cpu.weight", "100"),
@@ -151,6 +152,7 @@ impl Files for Unified {
 fn limits() -> Limits {
     Limits {
         memory: Some(MemoryLimit { limit: Amount::At(1000), with_swap: Some(Amount::At(1500)) }),
+        memory_reservation: Some(Amount::At(700)),
         cpu_quota: Some(CpuQuota { quota_us: Amount::At(50_000), period_us: Some(200_000) }),
         cpu_shares: Some(1024),
         pids: Some(Amount::Unlimited),
@@ -172,11 +174,13 @@ fn controllers_are_enabled_down_to_the_leaf_and_limits_written() {
     let at = |file| host.shown(&format!("a.slice/a-b.slice/cri-id.scope/{file}"));
     assert_eq!(at("memory.max"), "1000");
     assert_eq!(at("memory.swap.max"), "500");
+    assert_eq!(at("memory.low"), "700");
     assert_eq!(at("cpu.max"), "50000 200000");
     assert_eq!(at("cpu.weight"), "100");
     assert_eq!(at("pids.max"), "max");
-    // The leaf is counted, not limited.
+    // The leaf is counted, not limited; but it is protected only as far as it says so itself.
     assert_eq!(at("urunc-t1/memory.max"), "max");
+    assert_eq!(at("urunc-t1/memory.low"), "700");
     assert_eq!(memory_limit(&host, &plan).unwrap(), Some(1000));
     assert_eq!(oom_kills(&host, &plan).unwrap(), Some(2));
     remove(&host, &plan, &host.notes(), soon()).unwrap();

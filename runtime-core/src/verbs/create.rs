@@ -228,7 +228,8 @@ impl Runtime {
         fault::point("plan.made")?;
         dir.write_part(layout::PLAN, &plan)?;
         if let Some(guest) = plan.guest() {
-            limit_memory(request, guest, record)?;
+            let overhead = self.monitor(&guest.monitor).map_or(0, |m| config.overhead_mib(m));
+            limit_memory(request, guest, overhead, record)?;
         }
         if let Some(guest) = plan.guest()
             && let Some(network) = guest.known_network()
@@ -402,18 +403,27 @@ pub fn choose_rootfs(root: std::os::fd::BorrowedFd<'_>, keys: &Keys) -> Result<G
     }
 }
 
-/// Sets the memory limit, now that the plan has it.
-fn limit_memory(request: &Request, plan: &GuestPlan, record: &Record) -> Result<(), Error> {
-    let (Some(bytes), Some(leaf)) = (plan.memory.cgroup_bytes, &record.cgroup) else { return Ok(()) };
+/// Sets the limits of memory, now that the plan has them.
+fn limit_memory(request: &Request, plan: &GuestPlan, overhead: u64, record: &Record) -> Result<(), Error> {
+    let Some(leaf) = &record.cgroup else { return Ok(()) };
     // A path that is shared with another container of ours holds both: this one's share comes on top.
     let shared = is_shared(leaf);
-    match memory_limit_of(&Kernel, leaf)? {
-        None if shared => {}
-        Some(others) if shared => {
-            set_limits(&Kernel, leaf, &memory_limit(request, bytes.saturating_add(others)))?;
+    let others = if shared { memory_limit_of(&Kernel, leaf)? } else { Some(0) };
+    let mut limits = match (plan.memory.cgroup_bytes, others) {
+        (Some(bytes), Some(others)) => memory_limit(request, bytes.saturating_add(others)),
+        _ => Limits::default(),
+    };
+    match request.memory_reservation {
+        Some(_) if shared => tracing::warn!(
+            id = record.id,
+            "linux.resources.memory.reservation is not honoured: another container has the same cgroupsPath"
+        ),
+        reservation => {
+            let bytes = reservation.map(|bytes| plan.memory.reservation(bytes, overhead));
+            limits.memory_reservation = bytes.map(Amount::At);
         }
-        _ => set_limits(&Kernel, leaf, &memory_limit(request, bytes))?,
     }
+    set_limits(&Kernel, leaf, &limits)?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 //! before anything is written; what the kernel then refuses is an error, and what was written before stays. A limit that
 //! is not given, or zero, stays as it is; -1 lifts it.
 
-use host_cgroup::{Amount, Kernel, LeafPlan, MemoryLimit, parent_room, set_limits};
+use host_cgroup::{Amount, Kernel, LeafPlan, Limits, MemoryLimit, parent_room, set_limits};
 use oci_spec::runtime::LinuxResources;
 use serde_json::Value;
 
@@ -22,6 +22,7 @@ use crate::{
 const MIB: u64 = 1024 * 1024;
 const LIMIT: &str = "linux.resources.memory.limit";
 const SWAP: &str = "linux.resources.memory.swap";
+const RESERVATION: &str = "linux.resources.memory.reservation";
 
 impl Runtime {
     /// Changes the limits of a container: `resources` is the OCI specification's `linux.resources` as JSON.
@@ -40,7 +41,7 @@ impl Runtime {
 
         check_cpu(&resources, plan.guest())?;
         let mut limits = limits(Some(&resources));
-        limits.memory = memory_of(&resources, plan.guest(), work.overhead_mib, leaf)?;
+        memory_of(&mut limits, &resources, plan.guest(), work.overhead_mib, leaf)?;
         let ignored = ignored(&resources);
         if !ignored.is_empty() {
             tracing::warn!(id, fields = ignored.join(", "), "the update asks for what is not honoured");
@@ -59,40 +60,48 @@ impl Runtime {
     }
 }
 
-/// What the memory limit of the cgroup becomes.
+/// What the cgroup's limits of memory become.
 fn memory_of(
+    limits: &mut Limits,
     resources: &LinuxResources,
     guest: Option<&GuestPlan>,
     overhead: u64,
     leaf: &LeafPlan,
-) -> Result<Option<MemoryLimit>, Error> {
+) -> Result<(), Error> {
     let given = |value: Option<i64>| {
         value.filter(|v| *v != 0).map(|v| u64::try_from(v).map_or(Amount::Unlimited, Amount::At))
     };
     let memory = resources.memory().as_ref();
     let limit = given(memory.and_then(|m| m.limit()));
     let with_swap = given(memory.and_then(|m| m.swap()));
-    let Some(limit) = limit else {
-        return match with_swap {
-            // The sum speaks of the limit, to which the overhead is added.
-            Some(sum) => Err(invalid(SWAP, &shown(sum), "comes without memory.limit", "give both")),
-            None => Ok(None),
-        };
-    };
-    if is_shared(leaf) {
-        let problem = "is of a cgroupsPath that another container has, too";
-        return Err(unmet(LIMIT, &shown(limit), problem, "give each container a path of its own"));
+    let reservation = given(memory.and_then(|m| m.reservation()));
+    if let (None, Some(sum)) = (limit, with_swap) {
+        // The sum speaks of the limit, to which the overhead is added.
+        return Err(invalid(SWAP, &shown(sum), "comes without memory.limit", "give both"));
     }
-    let Amount::At(bytes) = limit else { return Ok(Some(MemoryLimit { limit, with_swap })) };
-    let total = match guest {
-        Some(guest) => bytes_for(guest, overhead, bytes, leaf)?,
-        None => bytes,
+    let first = limit.map(|limit| (LIMIT, limit)).or(reservation.map(|bytes| (RESERVATION, bytes)));
+    if let Some((field, value)) = first
+        && is_shared(leaf)
+    {
+        let problem = "is of a cgroupsPath that another container has, too";
+        return Err(unmet(field, &shown(value), problem, "give each container a path of its own"));
+    }
+    // What comes on top of what the container is given.
+    let more = match (limit, guest) {
+        (_, None) => 0,
+        (Some(Amount::At(bytes)), Some(guest)) => {
+            bytes_for(guest, overhead, bytes, leaf)?.saturating_sub(bytes)
+        }
+        (_, Some(guest)) => guest.memory.reservation(0, overhead),
     };
-    let with_swap = with_swap.map(|sum| match sum {
-        Amount::At(sum) => Amount::At(sum.saturating_add(total.saturating_sub(bytes))),
+    let plus_more = |amount| match amount {
+        Amount::At(bytes) => Amount::At(bytes.saturating_add(more)),
         Amount::Unlimited => Amount::Unlimited,
-    });
-    Ok(Some(MemoryLimit { limit: Amount::At(total), with_swap }))
+    };
+    limits.memory =
+        limit.map(|limit| MemoryLimit { limit: plus_more(limit), with_swap: with_swap.map(plus_more) });
+    limits.memory_reservation = reservation.map(plus_more);
+    Ok(())
 }
 
 /// The cgroup's limit for this limit of the container, if the guest's RAM stays below it.
@@ -152,7 +161,6 @@ fn ignored(resources: &LinuxResources) -> Vec<&'static str> {
     let period_alone = cpu.is_some_and(|c| c.period().is_some() && c.quota().is_none_or(|q| q == 0));
     let fields = [
         ("cpu.period without a quota", period_alone),
-        ("memory.reservation", memory.and_then(|m| m.reservation()).is_some_and(|v| v != 0)),
         ("memory.kernel", memory.and_then(|m| m.kernel()).is_some_and(|v| v != 0)),
         ("blockIO", resources.block_io().is_some()),
         ("hugepageLimits", resources.hugepage_limits().as_ref().is_some_and(|l| !l.is_empty())),

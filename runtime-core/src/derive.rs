@@ -36,6 +36,7 @@ pub fn record(dir: &RunDir, txid: &str) -> Result<Record, Error> {
         txid: txid.to_owned(),
         boot_id: proc_id::boot_id()?,
         owner: String::new(),
+        daemon: None,
         group: String::new(),
         bundle_path: PathBuf::new(),
         bundle: BundleId { dev: 0, ino: 0, born: None },

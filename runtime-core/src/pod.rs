@@ -5,14 +5,19 @@
 //! truth.
 
 use std::{
-    fs, io,
-    os::unix::{fs::MetadataExt, net::UnixStream},
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use proc_id::ProcessId;
 use record_store::{Dir, Lock, Read};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -22,6 +27,9 @@ use crate::{
 };
 
 const SCHEMA: u64 = 1;
+
+/// About how long the listener of a dying process may outlive its owner lock.
+const CLOSING: Duration = Duration::from_millis(100);
 
 /// The daemon of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,20 +157,40 @@ fn is_sound(file: &PodFile) -> bool {
     is_instance(&file.owner)
 }
 
-/// Removes a socket file if its inode still is the one that was bound. Where that is not known, a `start` was cut off
-/// before or while it bound it: then only a socket at which nobody listens is removed.
+/// Removes the socket file of a daemon that is gone or has closed its listener: at one of ours nobody listens any more,
+/// and its inode still is the one that was bound, where that is known. The inode alone does not tell: some file systems
+/// give its number to the next file.
 pub fn remove_socket(file: &PodFile) -> Result<(), Error> {
     match inode_of(&file.socket) {
-        Some(inode) if file.inode.map_or_else(|| is_deserted(&file.socket), |own| own == inode) => {
+        Some(inode) if file.inode.is_none_or(|own| own == inode) && is_deserted(&file.socket) => {
             fs::remove_file(&file.socket).map_err(Error::file("remove the socket", &file.socket))
         }
         _ => Ok(()),
     }
 }
 
-/// Whether nobody listens at a socket.
-fn is_deserted(socket: &Path) -> bool {
-    UnixStream::connect(socket).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
+/// Whether nobody listens at a socket. A process that is killed lets go of its locks and of its listener one after the
+/// other: a moment is given for that.
+pub fn is_deserted(socket: &Path) -> bool {
+    let mut pause = Duration::from_millis(2);
+    loop {
+        match refuses(socket) {
+            Ok(false) if pause < CLOSING => thread::sleep(pause),
+            answer => return answer.unwrap_or(false),
+        }
+        pause *= 2;
+    }
+}
+
+/// Whether a connection is refused. It never waits: a listener with a full backlog is one that listens.
+fn refuses(socket: &Path) -> Result<bool, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let client = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&client, &SocketAddrUnix::new(socket)?) {
+        Err(Errno::CONNREFUSED) => Ok(true),
+        Ok(()) | Err(Errno::AGAIN) => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// Device and inode of a file, `None`: it is not there.

@@ -152,6 +152,9 @@ pub struct Record {
     pub boot_id: String,
     /// The daemon instance whose it is.
     pub owner: String,
+    /// That daemon, once more than in the pod file: for a `delete` that has to end it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<ProcessId>,
     /// The group (pod) it belongs to.
     pub group: String,
     /// Where the bundle was.

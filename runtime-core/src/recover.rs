@@ -98,12 +98,17 @@ pub fn unwind_orphan(
             })
         }
         Read::Unreadable(e) => {
+            let is_known = dir.transactions()?.iter().any(|txid| layout::is_txid(txid));
             unwind_derived(&notes, &dir, deadline)?;
-            dir.dir().set_aside(crate::layout::RECORD)?;
-            Err(Error::ForeignRecord {
-                id: id.to_owned(),
-                problem: format!("cannot be read ({})", Error::from(e).chain()),
-            })
+            dir.dir().set_aside(layout::RECORD)?;
+            let problem = format!("cannot be read ({})", Error::from(e).chain());
+            if !is_known {
+                // Nothing tells what to look for.
+                return Err(Error::ForeignRecord { id: id.to_owned(), problem });
+            }
+            tracing::warn!(namespace, id, problem, "a record is set aside; all that it was about is undone");
+            dir.remove(lock)?;
+            Ok(Outcome::Nothing)
         }
     }
 }
@@ -127,7 +132,7 @@ pub fn unwind_members(
     if owner::is_alive(layout, owner)? {
         return Ok(());
     }
-    let mut stuck = None;
+    let mut members = Vec::new();
     for (_, id) in layout.containers().into_iter().filter(|(ns, id)| ns == namespace && id != sandbox) {
         let Some(dir) = RunDir::open(&layout.container(namespace, &id))? else { continue };
         let is_member = match dir.read() {
@@ -136,11 +141,19 @@ pub fn unwind_members(
             Read::Newer(_) | Read::Unreadable(_) => dir.owners()?.iter().any(|own| own == owner),
             Read::Absent => false,
         };
-        match is_member.then(|| unwind_orphan(layout, namespace, &id, Told::Later, deadline)) {
+        members.extend(is_member.then_some(id));
+    }
+    let mut stuck = None;
+    let mut left = u32::try_from(members.len()).unwrap_or(u32::MAX);
+    for id in members {
+        // Each has its share of the time, and so has the sandbox.
+        let share = deadline.saturating_duration_since(Instant::now()) / left.saturating_add(1);
+        left -= 1;
+        match unwind_orphan(layout, namespace, &id, Told::Later, Instant::now() + share) {
             // Its processes are ended as far as they can be found, and it itself is kept.
-            Some(Err(e @ Error::ForeignRecord { .. })) => tracing::warn!(id, error = e.chain(), "unwound"),
-            Some(Err(e)) => drop(stuck.get_or_insert(e)),
-            Some(Ok(_)) | None => {}
+            Err(e @ Error::ForeignRecord { .. }) => tracing::warn!(id, error = e.chain(), "unwound"),
+            Err(e) => drop(stuck.get_or_insert(e)),
+            Ok(_) => {}
         }
     }
     stuck.map_or(Ok(()), Err)

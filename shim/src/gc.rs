@@ -1,18 +1,19 @@
-//! `gc` (hidden): finishes one container's clean-up that a `delete` could not finish within its time. Detached, bounded,
-//! and only for that very transaction.
+//! `gc` (hidden): finishes one container's clean-up that a `delete` could not finish. Every `delete` with something to do
+//! has one that stands by. Detached, bounded, and only for that very transaction.
 
 use std::time::{Duration, Instant};
 
 use record_store::Read;
 use runtime_core::{
+    Error as CoreError,
     config::Config,
-    layout::Layout,
-    record::RunDir,
-    recover::{Outcome, Told, unwind_members_of, unwind_orphan},
+    layout::{Layout, is_instance},
+    record::{Record, RunDir},
+    recover::{Outcome, Told, unwind_members, unwind_orphan},
     sweep::tidy,
 };
 
-use crate::{error::Error, flags::Flags};
+use crate::{error::Error, flags::Flags, standby};
 
 /// How long it tries.
 const BOUND: Duration = Duration::from_secs(600);
@@ -25,25 +26,53 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub fn run(flags: &Flags) -> Result<(), Error> {
     runtime_core::launcher::close_inherited(&[]);
     rustix::process::setsid().map_err(Error::system("make a session"))?;
+    standby::await_turn()?;
     let layout = Layout::new(&Config::root()?, &flags.address);
     let end = Instant::now() + BOUND;
     let mut pause = Duration::from_millis(200);
     while Instant::now() < end {
         let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else { break };
-        let record = match dir.read() {
-            Read::Record(record) if record.txid == flags.txid && !record.tombstone => record,
-            // Done by somebody else, or another container of that id by now.
-            _ => break,
-        };
+        let Some(owners) = owners(&dir, &flags.txid)? else { break };
         let deadline = Instant::now() + fault::deadline("deadline.gc", EACH);
-        let done = unwind_members_of(&layout, &record, deadline)
-            .and_then(|()| unwind_orphan(&layout, &flags.namespace, &flags.id, Told::Later, deadline));
-        if let Ok(Outcome::Unwound(_) | Outcome::Nothing) = done {
-            break;
+        match unwind(flags, &layout, &owners, deadline) {
+            // There is nothing more that anybody could do.
+            Ok(Outcome::Unwound(_) | Outcome::Nothing) | Err(CoreError::ForeignRecord { .. }) => break,
+            Ok(Outcome::Owned(_)) | Err(_) => {}
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     tidy(&layout);
     Ok(())
+}
+
+/// Whose the container is; `None`: it is done by somebody else, or another container of that id by now.
+fn owners(dir: &RunDir, txid: &str) -> Result<Option<Vec<String>>, Error> {
+    match dir.read() {
+        Read::Record(Record { tombstone: false, txid: its, owner, .. }) if its == txid => {
+            Ok(Some(vec![owner]))
+        }
+        Read::Record(_) => Ok(None),
+        Read::Absent | Read::Newer(_) | Read::Unreadable(_) => {
+            let is_its = dir.transactions()?.iter().any(|its| its == txid);
+            let owners = dir.owners()?.into_iter().filter(|owner| is_instance(owner));
+            Ok(is_its.then(|| owners.collect()))
+        }
+    }
+}
+
+/// As `delete` does it where the daemon is gone: a sandbox's members first.
+fn unwind(
+    flags: &Flags,
+    layout: &Layout,
+    owners: &[String],
+    deadline: Instant,
+) -> Result<Outcome, CoreError> {
+    let (namespace, id) = (&flags.namespace, &flags.id);
+    if flags.group == *id {
+        for owner in owners {
+            unwind_members(layout, namespace, id, owner, deadline)?;
+        }
+    }
+    unwind_orphan(layout, namespace, id, Told::Later, deadline)
 }

@@ -109,12 +109,12 @@ pub fn receive() -> Result<Option<[OwnedFd; 3]>, Error> {
     }
 }
 
-/// Takes the socket; stdin becomes what a daemon's is.
-fn take_stdin() -> Result<OwnedFd, Errno> {
-    let socket = fcntl_dupfd_cloexec(stdin(), 3)?;
+/// Takes what was given as stdin; that becomes what a detached process's is.
+pub fn take_stdin() -> Result<OwnedFd, Errno> {
+    let given = fcntl_dupfd_cloexec(stdin(), 3)?;
     let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     dup2_stdin(&null)?;
-    Ok(socket)
+    Ok(given)
 }
 
 /// A process that dies closes its descriptors one by one: its locks are free only once it is gone.

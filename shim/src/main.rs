@@ -16,6 +16,7 @@ mod gc;
 mod handover;
 mod info;
 mod leave;
+mod living;
 mod logging;
 mod memory;
 mod metrics;
@@ -25,6 +26,7 @@ mod private;
 mod rpc_error;
 mod service;
 mod spawner;
+mod standby;
 mod start;
 mod terminal;
 

@@ -5,10 +5,7 @@
 
 use std::{
     fs, io,
-    os::unix::{
-        fs::DirBuilderExt,
-        net::{UnixListener, UnixStream},
-    },
+    os::unix::{fs::DirBuilderExt, net::UnixListener},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -17,7 +14,7 @@ use runtime_core::{
     config::Config,
     layout::{Layout, hex_digest},
     owner::{self, Owner},
-    pod::{Pod, PodFile, inode_of, remove_socket},
+    pod::{Pod, PodFile, inode_of, is_deserted, remove_socket},
     request::{annotations, group_of},
 };
 use rustix::{fs::Mode, process::umask};
@@ -192,7 +189,7 @@ fn listen(socket: &Path) -> Result<UnixListener, Error> {
         && e.kind() == io::ErrorKind::AddrInUse
     {
         // No daemon of ours is there: we hold the pod lock. Either a stranger listens, or nobody does.
-        if UnixStream::connect(socket).is_ok() {
+        if !is_deserted(socket) {
             umask(before);
             return Err(Error::SocketInUse { path: socket.to_owned() });
         }

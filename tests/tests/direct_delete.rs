@@ -346,12 +346,16 @@ fn a_record_that_cannot_be_read_is_set_aside_and_its_processes_are_ended() {
         let whole = fs::read_to_string(directory.join("record.json")).unwrap();
         let garbage = garbage.map_or_else(|| with_another_pid(&whole), str::to_owned);
         fs::write(directory.join("record.json"), &garbage).unwrap();
+        // containerd asks once: what is undone keeps no id.
         let deleted = bench.delete(&bundle);
-        assert_ne!(deleted.code, Some(0), "{garbage:?}");
+        assert_eq!((deleted.deleted().pid, deleted.deleted().exit_status), (0, 137), "{garbage:?}");
         assert!(deleted.stderr.contains("cannot be read"), "{garbage:?}: {}", deleted.stderr);
         assert!(survivor.was_killed(), "{garbage:?}");
         assert_eq!(leaves(&bench.namespace, "c1"), Vec::<&Path>::new());
-        assert_eq!(fs::read_to_string(directory.join("record.json.unreadable")).unwrap(), garbage);
+        // Nothing else of it stays.
+        let kept: Vec<_> = fs::read_dir(&directory).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(kept, ["record.json.unreadable"], "{garbage:?}");
+        assert_eq!(fs::read_to_string(directory.join(&kept[0])).unwrap(), garbage);
         // It blocks nobody: another `delete`, a Create of the same id.
         bench.delete(&bundle).deleted();
         bundle.remove();
@@ -376,7 +380,7 @@ fn what_stands_in_the_place_of_a_record_holds_up_nobody() {
             _ => std::os::unix::fs::symlink("/etc/hostname", &record).unwrap(),
         }
         let deleted = bench.delete(&bundle);
-        assert_ne!(deleted.code, Some(0), "{kind}");
+        assert_eq!(deleted.deleted().exit_status, 137, "{kind}");
         assert!(deleted.stderr.contains("no regular file"), "{kind}: {}", deleted.stderr);
         assert!(deleted.took < BUDGET && survivor.was_killed(), "{kind}");
         assert_eq!(leaves(&bench.namespace, "c1"), Vec::<&Path>::new());
@@ -566,6 +570,40 @@ fn what_delete_cannot_finish_goes_on_without_it() {
     let deleted = bench.delete(&bundle).deleted();
     assert_eq!((deleted.pid, deleted.exit_status), (pid, 137));
     bundle.remove();
+    bench.finish();
+}
+
+/// containerd calls it once, whatever becomes of it.
+#[test]
+fn what_a_killed_delete_had_begun_goes_on_without_it() {
+    let Some(bench) = Bench::with_faults() else { return };
+    for what in ["a whole record", "a garbled one", "none"] {
+        let (bundle, pid) = bench.orphaned("c1");
+        let survivor = Survivor::new(&bench, "c1");
+        let record = bench.run_directory("c1").join("record.json");
+        match what {
+            "a garbled one" => fs::write(&record, "{").unwrap(),
+            "none" => fs::remove_file(&record).unwrap(),
+            _ => {}
+        }
+        bench.faults.set(&["launcher.undo=delay:20000"]);
+        let delete = bench.run_delete(&bundle);
+        eventually("it is in the middle of it", || bench.faults.has_fired("launcher.undo"));
+        bench.faults.set(&[]);
+        assert!(Proc::of(survivor.pid()).is_alive() && bench.actions("gc").len() == 1, "{what}");
+        delete.process().kill();
+        assert_eq!(delete.wait().code, None);
+        eventually("gc does the rest", || bench.actions("gc").is_empty());
+        assert!(survivor.was_killed(), "{what}");
+        assert_eq!(leaves(&bench.namespace, "c1"), Vec::<&Path>::new(), "{what}");
+        assert!(!bench.socket("c1").exists() && !bench.pod_file("c1").exists(), "{what}");
+        // Its end is still there to be told, as far as it was known.
+        let known = if what == "a whole record" { pid } else { 0 };
+        assert_eq!(bench.delete(&bundle).deleted().pid, known, "{what}");
+        bundle.remove();
+        fs::remove_dir_all(bench.folder().join(&bench.namespace)).ok();
+        bench.check();
+    }
     bench.finish();
 }
 

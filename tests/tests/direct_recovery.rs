@@ -130,14 +130,14 @@ fn an_undo_is_resumed_where_it_stopped() {
     );
     // Killed in the middle of it, as often as you like.
     for _ in 0..3 {
-        eventually_some("gc", || bench.actions("gc").pop()).kill();
+        end_gc(&bench);
         bench.faults.set(&["cgroup.undo=kill"]);
         assert_eq!(bench.delete(&bundle).code, None, "it was to be killed");
         assert!(bench.faults.has_fired("cgroup.undo"));
         bench.faults.set(&["cgroup.undo=error"]);
         assert_ne!(bench.delete(&bundle).code, Some(0));
     }
-    eventually_some("gc", || bench.actions("gc").pop()).kill();
+    end_gc(&bench);
     bench.faults.set(&["*=trace"]);
     let deleted = bench.delete(&bundle).deleted();
     assert_eq!((deleted.pid, deleted.exit_status), (pid, 137));
@@ -146,6 +146,12 @@ fn an_undo_is_resumed_where_it_stopped() {
     bench.faults.set(&[]);
     bundle.remove();
     bench.finish();
+}
+
+/// Whoever goes on with it.
+fn end_gc(bench: &Bench) {
+    eventually_some("gc", || bench.actions("gc").pop());
+    bench.actions("gc").iter().for_each(Proc::kill);
 }
 
 // ---- an undo that is stuck ----

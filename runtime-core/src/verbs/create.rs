@@ -16,6 +16,7 @@ use host_cgroup::{
     Amount, Kernel, LeafIn, LeafPlan, Limits, MemoryLimit, memory_limit as memory_limit_of, parent_room,
     set_limits,
 };
+use proc_id::ProcessId;
 use record_store::{Lock, Read};
 use saga::Journal;
 use time::OffsetDateTime;
@@ -312,6 +313,7 @@ impl Runtime {
             txid: layout::random_hex(layout::TXID_BYTES)?,
             boot_id: self.boot_id.clone(),
             owner: self.owner.clone(),
+            daemon: Some(ProcessId::own()?),
             group: request.group.clone(),
             bundle_path: request.bundle.clone(),
             bundle,

@@ -130,3 +130,34 @@ fn find_below(top: &Path, name: &str) -> Option<PathBuf> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use host_cgroup::Version;
+
+    use super::*;
+    use crate::{
+        fixture::{Folder, LATER, TXID},
+        plan::What,
+    };
+
+    #[test]
+    fn the_plan_of_another_transaction_tells_nothing() {
+        let folder = Folder::new();
+        let dir = folder.container("c1");
+        let leaf = LeafIn {
+            mount: folder.bundle(),
+            version: Version::V2,
+            controllers: vec![],
+            path: CgroupsPath::parse("/planned").unwrap(),
+            leaf: LeafName::of(TXID).unwrap(),
+            to_make: vec![],
+        };
+        let planned = LeafPlan { hierarchies: vec![leaf] };
+        let plan = Plan { txid: TXID.to_owned(), cgroup: Some(planned.clone()), what: What::Sandbox };
+        dir.write_part(layout::PLAN, &plan).unwrap();
+        assert_eq!(record(&dir, TXID).unwrap().cgroup, Some(planned));
+        // That one's leaf is looked for, and it has none.
+        assert_eq!(record(&dir, LATER).unwrap().cgroup, Some(LeafPlan { hierarchies: vec![] }));
+    }
+}

@@ -24,6 +24,8 @@ mod contract;
 mod derive;
 mod error;
 pub mod events;
+#[cfg(test)]
+mod fixture;
 mod hooks;
 mod image;
 pub mod last_words;

@@ -47,8 +47,6 @@ pub struct PodFile {
     pub inode: Option<(u64, u64)>,
     /// The daemon, once it is spawned.
     pub daemon: Option<ProcessId>,
-    /// It has begun to leave.
-    pub leaving: bool,
 }
 
 /// The pod lock and the pod file of one group.
@@ -101,7 +99,6 @@ impl Pod {
             socket,
             inode: None,
             daemon: None,
-            leaving: false,
         }
     }
 
@@ -272,4 +269,48 @@ fn forget_locks(layout: &Layout) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::fixture::{DEAD, Folder, NAMESPACE, soon};
+
+    #[test]
+    fn a_socket_goes_only_if_it_is_the_one_that_was_bound() {
+        let folder = Folder::new();
+        let pod = Pod::open(&folder.layout, NAMESPACE, "c1").unwrap();
+        let socket = folder.bundle().join("socket");
+        let _stranger = UnixListener::bind(&socket).unwrap();
+        let own = inode_of(&socket).unwrap();
+        let mut file = pod.file_of(DEAD, socket.clone());
+        for other in [(own.0, own.1 + 1), (own.0 + 1, own.1)] {
+            file.inode = Some(other);
+            pod.write(&file).unwrap();
+            pod.remove(&file, pod.lock(soon()).unwrap()).unwrap();
+            assert!(socket.exists(), "it is a stranger's");
+            assert_eq!(pod.read(), None);
+        }
+        // Nobody knows which one was bound, and somebody listens.
+        file.inode = None;
+        remove_socket(&file).unwrap();
+        assert!(socket.exists(), "it is a stranger's");
+        file.inode = Some(own);
+        remove_socket(&file).unwrap();
+        assert!(!socket.exists());
+    }
+
+    #[test]
+    fn a_pod_file_of_before_can_be_read() {
+        let folder = Folder::new();
+        let pod = Pod::open(&folder.layout, NAMESPACE, "c1").unwrap();
+        let file = pod.file_of(DEAD, "/run/socket".into());
+        let mut old = serde_json::to_value(&file).unwrap();
+        // It was written once, and never true.
+        old["leaving"] = false.into();
+        pod.dir.replace_unsynced(&pod.file(), &old).unwrap();
+        assert_eq!(pod.read(), Some(file));
+    }
 }

@@ -250,3 +250,6 @@ pub(crate) fn unwind_derived(notes: &Notes, dir: &RunDir, deadline: Instant) -> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

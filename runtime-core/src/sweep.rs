@@ -139,3 +139,36 @@ pub fn remove_tombstone(dir: &RunDir, record: &Record) -> Result<(), Error> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{DEAD, Folder, LATER, NAMESPACE, TXID, soon};
+
+    #[test]
+    fn a_sweep_that_was_cut_off_forgets_no_lock() {
+        let folder = Folder::new();
+        drop(owner::Owner::create(&folder.layout, DEAD.to_owned()).unwrap());
+        let lock = folder.layout.owners().join(DEAD);
+        folder.put(&folder.record("c1", TXID, DEAD));
+        let swept = sweep(&folder.layout, Instant::now());
+        assert!(swept.unwound.is_empty() && swept.failed.is_empty(), "{swept:?}");
+        assert!(lock.exists(), "a record that was not seen may name it");
+        let swept = sweep(&folder.layout, soon());
+        assert_eq!(swept.unwound, [(NAMESPACE.to_owned(), "c1".to_owned())], "{swept:?}");
+        assert!(!lock.exists());
+    }
+
+    #[test]
+    fn a_tombstone_goes_only_with_its_own_transaction() {
+        let folder = Folder::new();
+        let mut later = folder.record("c1", LATER, DEAD);
+        later.tombstone = true;
+        let dir = folder.put(&later);
+        // Printed by a `delete` of the one before.
+        remove_tombstone(&dir, &Record { txid: TXID.to_owned(), ..later.clone() }).unwrap();
+        assert!(matches!(dir.read(), Read::Record(now) if now == later));
+        remove_tombstone(&dir, &later).unwrap();
+        assert!(!folder.layout.container(NAMESPACE, "c1").exists());
+    }
+}

@@ -88,7 +88,7 @@ fn running(layout: &Layout, pod: &Pod, flags: &Flags, group: &str) -> Result<Opt
             return Ok(None);
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        if !file.leaving && private::ping(&file.socket, &flags.id, left) {
+        if private::ping(&file.socket, &flags.id, left) {
             return Ok(Some(address(&file.socket)));
         }
         if left.is_zero() {

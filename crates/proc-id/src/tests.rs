@@ -48,6 +48,17 @@ fn a_number_that_is_a_threads_by_now_is_not_the_process() {
     thread.join().unwrap();
 }
 
+/// Which of them is said of a thread depends on the kernel.
+#[test]
+fn only_what_says_that_a_number_is_no_process_is_taken_for_that() {
+    for e in [Errno::SRCH, Errno::INVAL, Errno::NOENT] {
+        assert!(is_no_process(e), "{e}");
+    }
+    for e in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NODEV, Errno::PERM, Errno::NOSYS] {
+        assert!(!is_no_process(e), "{e}: it may live");
+    }
+}
+
 #[test]
 fn another_start_time_or_boot_is_another_process() {
     let child = Sleeper::new();

@@ -5,7 +5,9 @@
 use std::fs;
 
 use serde_json::Value;
-use urunc_tests::direct::{Bench, Bundle, Client, PodNetwork, SOON, Shim, Spec, dry_run, unseal};
+use urunc_tests::direct::{
+    Bench, Bundle, Client, PodNetwork, Proc, SOON, Shim, Spec, dry_run, eventually, unseal,
+};
 
 fn json(bench: &Bench, id: &str, name: &str) -> Option<Value> {
     let text = fs::read(bench.run_directory(id).join(name)).ok()?;
@@ -428,5 +430,28 @@ fn another_namespace_at_the_same_path_is_not_touched() {
     drop(network);
     bench.end(&shim, bundle);
     fs::remove_file(&link).unwrap();
+    bench.finish();
+}
+
+#[test]
+fn the_launcher_is_dead_before_its_network_is_undone() {
+    let Some(bench) = Bench::with_faults() else { return };
+    let network = bench.pod_network();
+    let before = network.state();
+    let bundle = bench.bundle("c1", &hang(&network)).without_stdio();
+    let shim = bench.start(&bundle);
+    bench.faults.set(&["redirect.after-acting=error", "redirect.undone=hold"]);
+    let create = shim.client.send_create(&bundle, SOON);
+    eventually("the filter is removed", || bench.faults.has_fired("redirect.undone"));
+    assert_eq!(network.filters(), "");
+    let pid = bench.record("c1").unwrap()["process"]["pid"].as_i64().unwrap();
+    let lives = Proc::find(i32::try_from(pid).unwrap()).is_some_and(|launcher| launcher.is_alive());
+    assert!(!lives, "it could act there once more");
+    bench.faults.set(&[]);
+    create.wait().unwrap_err();
+    assert_eq!(network.state(), before);
+    shim.client.shutdown("c1");
+    bench.delete(&bundle).deleted();
+    bundle.remove();
     bench.finish();
 }

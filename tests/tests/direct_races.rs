@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
 use std::{
-    env, thread,
+    env, fs, thread,
     time::{Duration, Instant},
 };
 
@@ -102,6 +102,23 @@ fn a_start_meets_a_daemon_at_every_point_of_its_leaving() {
         bench.check();
     }
     first.remove();
+    bench.finish();
+}
+
+#[test]
+fn a_daemon_that_leaves_does_not_take_the_next_ones_pod_file_along() {
+    let Some(bench) = Bench::released() else { return };
+    let bundle = refused(&bench, "pod");
+    let shim = bench.start(&bundle);
+    bench.edit_pod_file("pod", |pod| pod["owner"] = "0123456789abcdef".into());
+    let theirs = fs::read(bench.pod_file("pod")).unwrap();
+    shim.client.shutdown("pod");
+    assert!(shim.daemon.ends_within(SOON));
+    assert_eq!(fs::read(bench.pod_file("pod")).ok(), Some(theirs));
+    assert!(bench.socket("pod").exists(), "it is that one's, too");
+    // That one is dead.
+    bench.delete(&bundle).deleted();
+    bundle.remove();
     bench.finish();
 }
 

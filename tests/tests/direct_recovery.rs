@@ -12,11 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use containerd_shim_protos::{api::Status, ttrpc::Code};
+use containerd_shim_protos::{
+    api::{ConnectResponse, DeleteRequest, Status},
+    ttrpc::Code,
+};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use urunc_tests::direct::{
-    Bench, Bundle, Proc, SOON, Spec, check_record, eventually, eventually_some, hierarchies, leaves, seal,
-    skip,
+    Bench, Bundle, Opened, Proc, SOON, Spec, check_record, eventually, eventually_some, hierarchies, leaves,
+    seal, skip,
 };
 
 /// What `delete` may take of the 5 s that containerd gives it, where it has to give up.
@@ -443,4 +447,93 @@ fn resident_mib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+// ---- another transaction of the same id ----
+
+/// No transaction's, and no daemon's.
+const OTHER_TXID: &str = "0123456789ab";
+const OTHER_OWNER: &str = "0123456789abcdef";
+
+#[test]
+fn gc_is_for_its_own_transaction_only() {
+    let Some(bench) = Bench::released() else { return };
+    let (bundle, _) = bench.orphaned("c1");
+    let gc = |txid: &str| {
+        let mut command = bench.command("-txid", "c1", &bundle.path);
+        let output = command.args([txid, "-group", "c1", "gc"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    let record = bench.record("c1").unwrap();
+    gc(OTHER_TXID);
+    assert_eq!(bench.record("c1").as_ref(), Some(&record), "it is another one's");
+    gc(record["txid"].as_str().unwrap());
+    assert_eq!(bench.record("c1").unwrap()["tombstone"], true);
+    bench.delete(&bundle).deleted();
+    bundle.remove();
+    bench.finish();
+}
+
+#[test]
+fn a_daemon_that_is_asked_to_end_a_container_ends_no_later_one_of_that_id() {
+    let Some(bench) = Bench::released() else { return };
+    let (shim, first, pid) = bench.created("c1", &Spec::tiny("hang"));
+    let (_, second, _) = bench.created("c2", &Spec::tiny("hang").in_pod("c1"));
+    let end = |id: &str, txid: &str| {
+        let (id, exec_id) = (id.to_owned(), txid.to_owned());
+        let request = DeleteRequest { id, exec_id, ..DeleteRequest::default() };
+        let asked =
+            shim.client.send_to::<ConnectResponse>("urunc.shim.v1.Daemon", "End", &request, Some(SOON));
+        asked.wait().unwrap();
+    };
+    end("c1", OTHER_TXID);
+    // By the time that this one is over, whatever was begun before has killed.
+    end("c2", bench.record("c2").unwrap()["txid"].as_str().unwrap());
+    eventually("c2 is ended", || is_buried(&bench, "c2"));
+    assert_eq!(shim.client.status("c1"), Ok(Status::CREATED));
+    assert!(Proc::of(pid.cast_signed()).is_alive());
+    end("c1", bench.record("c1").unwrap()["txid"].as_str().unwrap());
+    eventually("c1 is ended", || is_buried(&bench, "c1"));
+    for bundle in [second, first] {
+        bench.delete(&bundle).deleted();
+        shim.client.shutdown(&bundle.id);
+        bundle.remove();
+    }
+    assert!(shim.daemon.ends_within(SOON));
+    bench.finish();
+}
+
+#[test]
+fn a_delete_leaves_what_took_the_place_of_its_container_while_it_waited() {
+    let Some(bench) = Bench::released() else { return };
+    let (bundle, pid) = bench.orphaned("c1");
+    let before = bench.record("c1").unwrap();
+    let hold = |path: &Path| {
+        let file = fs::File::options().write(true).create(true).truncate(false).open(path).unwrap();
+        flock(&file, FlockOperation::LockExclusive).unwrap();
+        file
+    };
+    let path = bench.run_directory("c1").join("lock");
+    let lock = hold(&path);
+    let opened = Opened::watch(&path);
+    let delete = bench.run_delete(&bundle);
+    // It knows which container it is for.
+    opened.wait();
+    // A Create of the same id has the lock, and its daemon lives.
+    let owner = hold(&bench.folder().join(".owners").join(OTHER_OWNER));
+    bench.edit_record("c1", |record| {
+        (record["txid"], record["owner"]) = (OTHER_TXID.into(), OTHER_OWNER.into());
+        record["cgroup"] = serde_json::Value::Null;
+    });
+    let anew = bench.record("c1");
+    drop(lock);
+    let deleted = delete.wait();
+    assert_eq!((deleted.deleted().pid, deleted.stderr.as_str()), (pid, ""));
+    assert_eq!(bench.record("c1"), anew, "it is another one's");
+    // What the first one has is still to be cleaned up here.
+    drop(owner);
+    bench.put_record("c1", &before);
+    bench.delete(&bundle).deleted();
+    bundle.remove();
+    bench.finish();
 }

@@ -181,6 +181,27 @@ fn members_live_in_the_sandboxs_namespaces_and_come_and_go_in_any_order() {
     bench.finish();
 }
 
+#[test]
+fn a_sandbox_that_dies_while_a_member_joins_it_is_noticed() {
+    let Some(bench) = Bench::with_faults() else { return };
+    let (shim, sandbox, pid) = running(&bench, "pod", &Spec::sandbox());
+    let member = bench.bundle("c1", &Spec::tiny("hang").member_of("pod", pid)).without_stdio();
+    bench.start(&member);
+    bench.faults.set(&["launcher.after-done=hold"]);
+    let create = shim.client.send_create(&member, SOON);
+    eventually("it has joined", || bench.faults.has_fired("launcher.after-done"));
+    // From here on nobody can tell whose namespaces it has joined.
+    Proc::of(pid.cast_signed()).kill();
+    bench.faults.set(&[]);
+    let failure = create.wait().unwrap_err();
+    assert_eq!(failure.code, Some(Code::FAILED_PRECONDITION), "{failure:?}");
+    assert!(failure.message.contains("the pod's sandbox pod, which has ended"), "{failure:?}");
+    bench.delete(&member).deleted();
+    member.remove();
+    bench.end(&shim, sandbox);
+    bench.finish();
+}
+
 /// Some containerds ask a daemon to leave once only, while a last container still goes.
 #[test]
 fn a_shutdown_that_came_too_early_is_remembered() {

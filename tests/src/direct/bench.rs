@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -26,6 +27,14 @@ use super::{
 const SOCKETS: &str = "/run/containerd/s";
 /// How long what is ending may take to be gone.
 const SETTLE: Duration = Duration::from_secs(5 * PATIENCE);
+
+/// What all benches together have found left behind.
+static LEAKS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many things the checks of this process have found left behind so far.
+pub fn leaks_found() -> usize {
+    LEAKS.load(Ordering::SeqCst)
+}
 
 /// A containerd of the test's own.
 pub struct Bench {
@@ -354,12 +363,25 @@ impl Bench {
     #[track_caller]
     pub fn check(&self) {
         let leaks = self.leaks();
+        Self::count(leaks.leaked.len());
         assert!(leaks.is_clean(), "something was left behind:\n{}", leaks.table());
         // A holder that let go was not touched: it was another test's process on its way to its program.
         let gone = leaks.gone.iter().filter(|entry| entry.kind != leakcheck::Kind::Holder);
         let gone: Vec<_> = gone.map(|e| format!("{e:?}")).collect();
         assert!(gone.is_empty(), "somebody was touched:\n{}", gone.join("\n"));
         self.canaries.borrow_mut().check();
+    }
+
+    /// Nothing was left in a pod's network, beside what was there without us.
+    #[track_caller]
+    pub fn check_network(&self, network: &PodNetwork, before: &str) {
+        let now = network.state();
+        Self::count(now.lines().filter(|line| !before.lines().any(|known| known == *line)).count());
+        assert_eq!(now, before, "something was left in the pod's network, or somebody was touched there");
+    }
+
+    fn count(leaks: usize) {
+        LEAKS.fetch_add(leaks, Ordering::SeqCst);
     }
 
     /// The end of a test: nothing was left behind and nobody was touched.

@@ -58,7 +58,7 @@ impl Case {
             shim.client.shutdown(ID);
         }
         eventually("no daemon of it is left", || bench.daemons().is_empty());
-        assert_eq!(network.state(), clean, "something is left in the pod's network");
+        bench.check_network(&network, &clean);
         bench.check();
         bench.run(ID, 7);
         bench.finish();

@@ -13,6 +13,8 @@ use std::{
     time::Instant,
 };
 
+use crate::direct::leaks_found;
+
 use super::{Case, Fault, Next, Plan, Undo, Verb, plan::Place, run::NOT_REACHED};
 
 /// How many cases run at once: they wait more than they work.
@@ -72,9 +74,10 @@ pub fn sweep(choice: &Choice) -> bool {
     let failures = failures.into_inner().unwrap();
     say(&table(&plans, &cases, &failures));
     say(&format!(
-        "matrix: {} cases in {:.0} s, {} failed (something left, somebody touched, or an id of no use)",
+        "matrix: {} cases in {:.0} s, {} leaks, {} failed (something left, somebody touched, or an id of no use)",
         cases.len(),
         began.elapsed().as_secs_f32(),
+        leaks_found(),
         failures.len()
     ));
     failures.is_empty()

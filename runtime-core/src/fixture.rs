@@ -58,6 +58,7 @@ impl Folder {
             txid: txid.to_owned(),
             boot_id: proc_id::boot_id().unwrap(),
             owner: owner.to_owned(),
+            daemon: None,
             group: id.to_owned(),
             bundle_path: self.bundle(),
             bundle: BundleId::of(&self.bundle()).unwrap().unwrap(),

@@ -283,7 +283,7 @@ mod tests {
         let folder = Folder::new();
         let pod = Pod::open(&folder.layout, NAMESPACE, "c1").unwrap();
         let socket = folder.bundle().join("socket");
-        let _stranger = UnixListener::bind(&socket).unwrap();
+        let stranger = UnixListener::bind(&socket).unwrap();
         let own = inode_of(&socket).unwrap();
         let mut file = pod.file_of(DEAD, socket.clone());
         for other in [(own.0, own.1 + 1), (own.0 + 1, own.1)] {
@@ -293,11 +293,13 @@ mod tests {
             assert!(socket.exists(), "it is a stranger's");
             assert_eq!(pod.read(), None);
         }
-        // Nobody knows which one was bound, and somebody listens.
-        file.inode = None;
-        remove_socket(&file).unwrap();
-        assert!(socket.exists(), "it is a stranger's");
-        file.inode = Some(own);
+        // Nobody knows which one was bound, or the number was used again; and somebody listens.
+        for known in [None, Some(own)] {
+            file.inode = known;
+            remove_socket(&file).unwrap();
+            assert!(socket.exists(), "it is a stranger's");
+        }
+        drop(stranger);
         remove_socket(&file).unwrap();
         assert!(!socket.exists());
     }

@@ -286,6 +286,14 @@ mod tests {
         let stranger = UnixListener::bind(&socket).unwrap();
         let own = inode_of(&socket).unwrap();
         let mut file = pod.file_of(DEAD, socket.clone());
+        // Nobody knows which one was bound, or the number was used again; and somebody listens.
+        for known in [None, Some(own)] {
+            file.inode = known;
+            remove_socket(&file).unwrap();
+            assert!(socket.exists(), "it is a stranger's");
+        }
+        // Nobody listens any more, but it is another one.
+        drop(stranger);
         for other in [(own.0, own.1 + 1), (own.0 + 1, own.1)] {
             file.inode = Some(other);
             pod.write(&file).unwrap();
@@ -293,13 +301,7 @@ mod tests {
             assert!(socket.exists(), "it is a stranger's");
             assert_eq!(pod.read(), None);
         }
-        // Nobody knows which one was bound, or the number was used again; and somebody listens.
-        for known in [None, Some(own)] {
-            file.inode = known;
-            remove_socket(&file).unwrap();
-            assert!(socket.exists(), "it is a stranger's");
-        }
-        drop(stranger);
+        file.inode = Some(own);
         remove_socket(&file).unwrap();
         assert!(!socket.exists());
     }

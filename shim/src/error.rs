@@ -41,6 +41,16 @@ pub enum Error {
         /// The group.
         group: String,
     },
+    /// It could not serve.
+    #[error(
+        "RLIMIT_NOFILE is {limit}, too little for a daemon: give containerd at least {least} (LimitNOFILE=)"
+    )]
+    TooFewDescriptors {
+        /// The soft limit.
+        limit: u64,
+        /// What would be enough for a small pod.
+        least: u64,
+    },
     /// Somebody who is none of ours listens at our socket.
     #[error("{} is in use by another program", path.display())]
     SocketInUse {

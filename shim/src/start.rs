@@ -17,10 +17,15 @@ use runtime_core::{
     pod::{Pod, PodFile, inode_of, is_deserted, remove_socket},
     request::{annotations, group_of},
 };
-use rustix::{fs::Mode, process::umask};
+use rustix::{
+    fs::Mode,
+    process::{Resource, getrlimit, umask},
+};
 
 use crate::{bootstrap::Asked, error::Error, flags::Flags, handover::Daemon, private};
 
+/// How many files a daemon must be able to open: one container takes about 36.
+const LEAST_DESCRIPTORS: u64 = 64;
 /// How long another `start` of the same pod may hold the pod lock.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// How long a daemon that lives may take to answer, or to finish leaving.
@@ -30,6 +35,7 @@ const DAEMON_WAIT: Duration = Duration::from_secs(3);
 pub fn run(flags: &Flags) -> Result<(), Error> {
     // Descriptors that containerd happened to inherit are not for a daemon that lives on.
     runtime_core::launcher::close_inherited(&[]);
+    enough_descriptors()?;
     let asked = Asked::read(flags)?;
     let group = group_of(&annotations(Path::new("."))?, &flags.id)?;
     let layout = Layout::new(&Config::load()?.root, &flags.address);
@@ -50,6 +56,16 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
             }
             Err(failed)
         }
+    }
+}
+
+/// A daemon that cannot open a file can neither take a call nor leave.
+fn enough_descriptors() -> Result<(), Error> {
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < LEAST_DESCRIPTORS => {
+            Err(Error::TooFewDescriptors { limit, least: LEAST_DESCRIPTORS })
+        }
+        _ => Ok(()),
     }
 }
 

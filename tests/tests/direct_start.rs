@@ -9,6 +9,7 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::Path,
+    process::Command,
     thread,
     time::Duration,
 };
@@ -36,6 +37,24 @@ fn leave(bench: &Bench, shim: &Shim, bundle: Bundle) {
     assert!(shim.daemon.ends_within(SOON), "the daemon does not leave");
     bench.delete(&bundle).deleted();
     bundle.remove();
+}
+
+/// A daemon that cannot open a file can neither take a call nor leave.
+#[test]
+fn too_few_descriptors_are_refused_before_anything_is_made() {
+    let Some(bench) = Bench::released() else { return };
+    let bundle = idle(&bench, "c1");
+    let start = bench.command("start", "c1", &bundle.path);
+    let mut limited = Command::new("prlimit");
+    limited.arg("--nofile=63:63").arg(start.get_program()).args(start.get_args()).current_dir(&bundle.path);
+    limited.envs(start.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let refused = limited.output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("RLIMIT_NOFILE is 63") && said.contains("at least 64"), "{said}");
+    assert_ne!(refused.status.code(), Some(0));
+    bench.delete(&bundle).deleted();
+    bundle.remove();
+    bench.finish();
 }
 
 #[test]

@@ -81,17 +81,30 @@ pub fn sweep(layout: &Layout, deadline: Instant) -> Swept {
     swept
 }
 
-/// Removes what dead daemons left of themselves: sockets, pod files, owner locks that no record names.
+/// Removes tombstones that wait for nobody, and what dead daemons left of themselves: sockets, pod files, owner locks that
+/// no record names. Waits for no lock.
 pub fn tidy(layout: &Layout) {
-    let owner_of = |(namespace, id): (String, String)| match RunDir::open(&layout.container(&namespace, &id))
-        .ok()??
-        .read()
-    {
-        Read::Record(record) => Some(record.owner),
-        _ => None,
+    let owner_of = |(namespace, id): (String, String)| {
+        let dir = RunDir::open(&layout.container(&namespace, &id)).ok()??;
+        let Read::Record(record) = dir.read() else { return None };
+        match forget_tombstone(&dir, &record, Instant::now()) {
+            Ok(true) => return None,
+            Ok(false) => {}
+            Err(e) => tracing::warn!(namespace, id, error = e.chain(), "a tombstone was not removed"),
+        }
+        Some(record.owner)
     };
     let owners: Vec<String> = layout.containers().into_iter().filter_map(owner_of).collect();
     forget_dead(layout, &owners);
+}
+
+/// Removes a tombstone if it waits for nobody any more. Whether it did.
+fn forget_tombstone(dir: &RunDir, record: &Record, deadline: Instant) -> Result<bool, Error> {
+    let is_over = record.tombstone && record.is_expired()?;
+    if is_over {
+        remove_tombstone_by(dir, record, deadline)?;
+    }
+    Ok(is_over)
 }
 
 fn forget_dead(layout: &Layout, owners: &[String]) {
@@ -118,8 +131,7 @@ fn one(layout: &Layout, namespace: &str, id: &str, deadline: Instant) -> Result<
         Outcome::Nothing => Ok(None),
         Outcome::Owned(record) => Ok(Some(Found::Owned(record.owner))),
         Outcome::Unwound(record) => {
-            if record.is_expired()? {
-                remove_tombstone(&dir, &record)?;
+            if forget_tombstone(&dir, &record, Instant::now() + EACH)? {
                 return Ok(Some(if was_tombstone { Found::Expired } else { Found::Unwound }));
             }
             Ok((!was_tombstone).then_some(Found::Unwound))
@@ -129,8 +141,12 @@ fn one(layout: &Layout, namespace: &str, id: &str, deadline: Instant) -> Result<
 
 /// Removes a tombstone that was printed, or that waits for nobody. A container that took its place meanwhile stays.
 pub fn remove_tombstone(dir: &RunDir, record: &Record) -> Result<(), Error> {
+    remove_tombstone_by(dir, record, Instant::now() + EACH)
+}
+
+fn remove_tombstone_by(dir: &RunDir, record: &Record, deadline: Instant) -> Result<(), Error> {
     let Some(again) = RunDir::open(dir.dir().path())? else { return Ok(()) };
-    let lock = match again.lock(Instant::now() + EACH) {
+    let lock = match again.lock(deadline) {
         Err(Error::Store(e)) if e.is_absent() => return Ok(()),
         result => result?,
     };
@@ -143,7 +159,7 @@ pub fn remove_tombstone(dir: &RunDir, record: &Record) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{DEAD, Folder, LATER, NAMESPACE, TXID, soon};
+    use crate::fixture::{DEAD, Folder, LATER, LIVING, NAMESPACE, TXID, soon};
 
     #[test]
     fn a_sweep_that_was_cut_off_forgets_no_lock() {
@@ -157,6 +173,30 @@ mod tests {
         let swept = sweep(&folder.layout, soon());
         assert_eq!(swept.unwound, [(NAMESPACE.to_owned(), "c1".to_owned())], "{swept:?}");
         assert!(!lock.exists());
+    }
+
+    #[test]
+    fn a_tombstone_that_waits_for_nobody_is_tidied_away_with_its_owners_lock() {
+        let folder = Folder::new();
+        let lock = folder.layout.owners().join(DEAD);
+        drop(owner::Owner::create(&folder.layout, DEAD.to_owned()).unwrap());
+        let mut record = folder.record("c1", TXID, DEAD);
+        record.tombstone = true;
+        let dir = folder.put(&record);
+        tidy(&folder.layout);
+        assert!(matches!(dir.read(), Read::Record(_)) && lock.exists(), "its bundle is there");
+        record.bundle_path.push("gone");
+        dir.write(&record).unwrap();
+        let held = dir.lock(soon()).unwrap();
+        tidy(&folder.layout);
+        assert!(matches!(dir.read(), Read::Record(_)) && lock.exists(), "somebody is at work there");
+        drop(held);
+        // Its bundle is gone as well, but it is not undone yet.
+        let gone = folder.bundle().join("gone");
+        let orphan = folder.put(&Record { bundle_path: gone, ..folder.record("c2", LATER, LIVING) });
+        tidy(&folder.layout);
+        assert!(!folder.layout.container(NAMESPACE, "c1").exists() && !lock.exists());
+        assert!(matches!(orphan.read(), Read::Record(_)));
     }
 
     #[test]

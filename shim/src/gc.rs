@@ -1,7 +1,10 @@
 //! `gc` (hidden): finishes one container's clean-up that a `delete` could not finish. Every `delete` with something to do
 //! has one that stands by. Detached, bounded, and only for that very transaction.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use record_store::Read;
 use runtime_core::{
@@ -21,6 +24,10 @@ const BOUND: Duration = Duration::from_secs(600);
 const EACH: Duration = Duration::from_secs(10);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long it stays behind its work for the bundle to go.
+const LINGER: Duration = Duration::from_secs(4);
+/// How often it looks, then.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Runs the action.
 pub fn run(flags: &Flags) -> Result<(), Error> {
@@ -39,10 +46,25 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
             Ok(Outcome::Unwound(_) | Outcome::Nothing) | Err(CoreError::ForeignRecord { .. }) => break,
             Ok(Outcome::Owned(_)) | Err(_) => {}
         }
-        std::thread::sleep(pause);
+        sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     tidy(&layout);
+    see_tombstone_off(flags, &layout)
+}
+
+/// A pod's containerd removes the bundle of a container whose `delete` was killed, and asks for nothing more: then its
+/// tombstone waits for nobody.
+fn see_tombstone_off(flags: &Flags, layout: &Layout) -> Result<(), Error> {
+    let end = Instant::now() + LINGER;
+    while Instant::now() < end {
+        let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else { break };
+        match dir.read() {
+            Read::Record(Record { tombstone: true, txid, .. }) if txid == flags.txid => tidy(layout),
+            _ => break,
+        }
+        sleep(LOOK);
+    }
     Ok(())
 }
 

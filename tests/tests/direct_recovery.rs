@@ -459,27 +459,45 @@ const OTHER_OWNER: &str = "0123456789abcdef";
 fn gc_is_for_its_own_transaction_only() {
     let Some(bench) = Bench::released() else { return };
     let (bundle, _) = bench.orphaned("c1");
-    let gc = |txid: &str| {
-        let mut command = bench.command("-txid", "c1", &bundle.path);
-        let gc = command.args([txid, "-group", "c1", "gc"]).stdin(Stdio::null()).spawn().unwrap();
-        // In a session of its own it is reaped as daemons are.
-        let ended = Proc::find(gc.id().cast_signed()).is_none_or(|gc| gc.ends_within(SOON));
-        assert!(ended, "it goes on for {txid}");
+    let gc_of_another = || {
+        let gc = start_gc(&bench, &bundle, OTHER_TXID);
+        assert!(gc.is_none_or(|gc| gc.ends_within(SOON)), "it goes on");
     };
     let record = bench.record("c1").unwrap();
-    gc(OTHER_TXID);
+    gc_of_another();
     assert_eq!(bench.record("c1").as_ref(), Some(&record), "it is another one's");
     // Where the record cannot be understood its marker tells.
     let path = bench.run_directory("c1").join("record.json");
     fs::write(&path, "{").unwrap();
-    gc(OTHER_TXID);
+    gc_of_another();
     assert_eq!(fs::read_to_string(&path).ok().as_deref(), Some("{"), "it is another one's");
     bench.put_record("c1", &record);
-    gc(record["txid"].as_str().unwrap());
-    assert_eq!(bench.record("c1").unwrap()["tombstone"], true);
+    start_gc(&bench, &bundle, record["txid"].as_str().unwrap());
+    eventually("it is undone", || bench.record("c1").is_some_and(|record| record["tombstone"] == true));
     bench.delete(&bundle).deleted();
     bundle.remove();
     bench.finish();
+}
+
+/// As a pod's containerd does whose `delete` was killed: it removes the bundle, and asks for nothing more.
+#[test]
+fn the_tombstone_that_gc_leaves_goes_with_its_bundle() {
+    let Some(bench) = Bench::released() else { return };
+    let (bundle, _) = bench.orphaned("c1");
+    let txid = bench.record("c1").unwrap()["txid"].as_str().unwrap().to_owned();
+    start_gc(&bench, &bundle, &txid);
+    eventually("it is undone", || bench.record("c1").is_some_and(|record| record["tombstone"] == true));
+    bundle.remove();
+    eventually("nothing is left of it", || !bench.run_directory("c1").exists());
+    bench.finish();
+}
+
+/// `gc` whose `delete` has ended: it finds the end of its stdin.
+#[allow(clippy::zombie_processes, reason = "in a session of its own it is reaped as daemons are")]
+fn start_gc(bench: &Bench, bundle: &Bundle, txid: &str) -> Option<Proc> {
+    let mut command = bench.command("-txid", &bundle.id, &bundle.path);
+    let gc = command.args([txid, "-group", &bundle.id, "gc"]).stdin(Stdio::null()).spawn().unwrap();
+    Proc::find(gc.id().cast_signed())
 }
 
 #[test]

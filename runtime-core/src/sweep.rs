@@ -178,11 +178,14 @@ mod tests {
     #[test]
     fn a_tombstone_that_waits_for_nobody_is_tidied_away_with_its_owners_lock() {
         let folder = Folder::new();
-        let lock = folder.layout.owners().join(DEAD);
-        drop(owner::Owner::create(&folder.layout, DEAD.to_owned()).unwrap());
+        let [lock, named] = [DEAD, LIVING].map(|owner| {
+            drop(owner::Owner::create(&folder.layout, owner.to_owned()).unwrap());
+            folder.layout.owners().join(owner)
+        });
         let mut record = folder.record("c1", TXID, DEAD);
         record.tombstone = true;
         let dir = folder.put(&record);
+        folder.put(&folder.record("c2", LATER, LIVING));
         tidy(&folder.layout);
         assert!(matches!(dir.read(), Read::Record(_)) && lock.exists(), "its bundle is there");
         record.bundle_path.push("gone");
@@ -191,12 +194,12 @@ mod tests {
         tidy(&folder.layout);
         assert!(matches!(dir.read(), Read::Record(_)) && lock.exists(), "somebody is at work there");
         drop(held);
-        // Its bundle is gone as well, but it is not undone yet.
+        // The bundle of this one is gone as well, but it is not undone yet.
         let gone = folder.bundle().join("gone");
         let orphan = folder.put(&Record { bundle_path: gone, ..folder.record("c2", LATER, LIVING) });
         tidy(&folder.layout);
         assert!(!folder.layout.container(NAMESPACE, "c1").exists() && !lock.exists());
-        assert!(matches!(orphan.read(), Read::Record(_)));
+        assert!(matches!(orphan.read(), Read::Record(_)) && named.exists());
     }
 
     #[test]

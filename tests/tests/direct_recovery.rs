@@ -487,6 +487,7 @@ fn the_tombstone_that_gc_leaves_goes_with_its_bundle() {
     let txid = bench.record("c1").unwrap()["txid"].as_str().unwrap().to_owned();
     start_gc(&bench, &bundle, &txid);
     eventually("it is undone", || bench.record("c1").is_some_and(|record| record["tombstone"] == true));
+    eventually("it has tidied up behind that", || !bench.socket("c1").exists());
     bundle.remove();
     eventually("nothing is left of it", || !bench.run_directory("c1").exists());
     bench.finish();

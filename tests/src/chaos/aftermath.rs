@@ -139,6 +139,28 @@ pub fn settle(stage: &Stage, client: Client, name: &str, known: &Known) -> Vec<E
     }
 }
 
+/// Waits until what lives and what it held is gone though nobody asks for it any more, and returns what is not. Records
+/// stay, as long as their bundles are there, and the `gc` that has done it waits a moment for those to go.
+pub fn settle_unasked(stage: &Stage, known: &Known) -> Vec<Entry> {
+    let began = Instant::now();
+    loop {
+        let mut left = look(stage, known);
+        left.retain(|entry| match entry.kind {
+            Kind::Process => {
+                let pid = entry.name.split('@').next().and_then(|pid| pid.parse().ok());
+                pid.is_none_or(|pid| !stage.suspects().is_gc(pid))
+            }
+            Kind::UnixSocket => true,
+            Kind::Cgroup => entry.name.contains("/urunc-"),
+            _ => false,
+        });
+        if left.is_empty() || began.elapsed() >= SETTLE {
+            return left;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// What is there now, was not there in the beginning, and is not known.
 pub fn look(stage: &Stage, known: &Known) -> Vec<Entry> {
     let leaks = stage.node().look();

@@ -4,6 +4,8 @@ use crate::harness::{Image, Version};
 
 /// How often a guest is Debian's: it takes seconds to boot.
 const DEBIAN: u64 = 20;
+/// How often the `delete` behind a daemon that was killed is killed as well.
+const BEHIND: u64 = 3;
 
 /// Who asks for the life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,6 +120,9 @@ pub struct Choice {
     pub victim: Victim,
     /// Where in the phase, or in the victim's life if that is short: from 0 to 1.
     pub part: f64,
+    /// Of a daemon: where in its life the `delete` is killed as well by which containerd cleans up behind it; `None`: it is
+    /// not.
+    pub behind: Option<f64>,
 }
 
 impl Choice {
@@ -129,9 +134,11 @@ impl Choice {
         let guest = if random.next().is_multiple_of(DEBIAN) { Image::Debian } else { Image::Tiny };
         let phase = random.one_of(&Phase::ALL);
         let victim = random.one_of(phase.victims(client));
-        #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
-        let part = (random.next() >> 11) as f64 / (1u64 << 53) as f64;
-        Self { cycle, version, client, guest, phase, victim, part }
+        let part = random.part();
+        // Drawn last, so that it changes nothing of the others.
+        let is_both = victim == Victim::Daemon && random.next().is_multiple_of(BEHIND);
+        let behind = is_both.then(|| random.part());
+        Self { cycle, version, client, guest, phase, victim, part, behind }
     }
 }
 
@@ -145,6 +152,13 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// From 0 to 1.
+    fn part(&mut self) -> f64 {
+        #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
+        let part = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        part
     }
 
     fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
@@ -169,5 +183,7 @@ mod tests {
             assert!(lives(7).iter().filter(|choice| choice.phase == phase).count() > 60, "{phase:?}");
         }
         assert!(lives(7).iter().all(|choice| (0.0..1.0).contains(&choice.part)));
+        let both = lives(7).iter().filter(|choice| choice.behind.is_some()).count();
+        assert!((10..60).contains(&both), "{both} of 400");
     }
 }

@@ -12,6 +12,7 @@ use super::{
     choice::{Choice, Victim},
     life::{Lived, live},
     stage::Stage,
+    strike::Behind,
 };
 
 /// How long a containerd may hold a network namespace that it has made for nobody.
@@ -24,6 +25,8 @@ pub struct Outcome {
     pub choice: Choice,
     /// When the kill was, from the phase's beginning; `None`: there was nobody to kill.
     pub hit: Option<Duration>,
+    /// The `delete` behind the daemon was killed as well.
+    pub both: bool,
     /// What is left.
     pub left: Vec<Entry>,
     /// What may still go by itself; in the end, what did.
@@ -43,6 +46,16 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
     let began = Instant::now();
     let name = format!("{}-{}", stage.node().namespace(), choice.cycle);
     let lived = live(stage, choice, &name);
+    let behind = if let Lived::Struck(fell) = &lived { fell.behind } else { None };
+    let both = matches!(behind, Some(Behind::Killed { .. }));
+    let stuck = match behind {
+        Some(Behind::Killed { heir: true }) => aftermath::settle_unasked(stage, known),
+        _ => Vec::new(),
+    };
+    if both {
+        // containerd has asked once, and keeps the bundle and the id until its next start: somebody starts it anew.
+        stage.node().containerd().kill9();
+    }
     aftermath::revive(stage);
     let settled = stage.settled_strangers();
     let client = choice.client;
@@ -52,6 +65,7 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
     }
     let first = aftermath::settle(stage, client, &name, known);
     let (mut left, mut late) = judge(choice, first.clone());
+    left.extend(stuck);
     if let Ok(time) = taken_down
         && time > aftermath::BLOCKED
     {
@@ -72,6 +86,7 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
     Outcome {
         choice: *choice,
         hit: if let Lived::Struck(fell) = &lived { Some(fell.after) } else { None },
+        both,
         left,
         late,
         unusable: failed.and(usable).err(),
@@ -119,6 +134,7 @@ impl Outcome {
         Self {
             choice,
             hit: None,
+            both: false,
             left: Vec::new(),
             late: Vec::new(),
             unusable: Some(text.to_owned()),

@@ -12,7 +12,7 @@ use crate::harness::{Container, Done, Handler, Image, Job, Pod, SOON};
 use super::{
     choice::{Choice, Client, Phase},
     stage::Stage,
-    strike::{Fell, Strike},
+    strike::{Behind, Fell, Strike},
 };
 
 /// How long a client may take. A kubelet gives two minutes; a second is usual.
@@ -45,6 +45,11 @@ pub fn live(stage: &mut Stage, choice: &Choice, name: &str) -> Lived {
         Client::Pod => life.by_crictl(),
     };
     let (fell, own) = (life.strike.fell(), life.strike.own_life());
+    match fell.and_then(|fell| fell.behind) {
+        Some(Behind::Killed { .. }) => life.stage.usual().learn_cleanup(choice.client, None),
+        Some(Behind::Faster(own)) => life.stage.usual().learn_cleanup(choice.client, Some(own)),
+        None => {}
+    }
     if fell.is_some() || own.is_some() {
         life.stage.usual().learn_life(choice, handler, own.filter(|_| fell.is_none()));
     }

@@ -104,12 +104,13 @@ impl Progress {
         what.extend(outcome.unusable.iter().map(|why| format!("not usable again: {why}")));
         what.extend(outcome.touched.iter().map(|why| format!("stranger touched: {why}")));
         format!(
-            "{word} cycle {} ({}, containerd {}, {client}, {:?}: {} {hit} {}): {}; again: {}",
+            "{word} cycle {} ({}, containerd {}, {client}, {:?}: {}{} {hit} {}): {}; again: {}",
             choice.cycle,
             self.handler.name(),
             choice.version.number(),
             choice.guest,
             choice.victim.name(),
+            if outcome.both { " and the delete behind it" } else { "" },
             choice.phase.name(),
             what.join("; ").replace('\n', " "),
             self.options.repeat(self.handler, choice.cycle)

@@ -94,6 +94,7 @@ impl Run {
         for victim in Victim::ALL {
             add("victim", victim.name(), &|outcome| outcome.choice.victim == victim);
         }
+        add("victim", "and delete", &|outcome| outcome.both);
         for phase in Phase::ALL {
             add("phase", phase.name(), &|outcome| outcome.choice.phase == phase);
         }
@@ -126,6 +127,7 @@ impl Run {
                 "cycle": outcome.choice.cycle,
                 "containerd": outcome.choice.version.number(),
                 "victim": outcome.choice.victim.name(),
+                "and_delete": outcome.both,
                 "phase": outcome.choice.phase.name(),
                 "left": outcome.left,
                 "unusable": outcome.unusable,

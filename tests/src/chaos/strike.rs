@@ -3,8 +3,13 @@
 //! Whoever lives long is killed a part of the phase's usual length after the phase's beginning, and if it is not yet
 //! born by then, a moment after its birth. Whoever lives for milliseconds is waited for, and killed a part of its usual
 //! life after its birth. So the moments are spread evenly over what there is to hit.
+//!
+//! Now and then the `delete` that containerd executes behind a daemon that was killed is killed as well.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 
@@ -21,6 +26,8 @@ use super::{
 
 /// Within this after its birth dies who was not born at its moment.
 const LATE: Duration = Duration::from_millis(20);
+/// Within this after a daemon's death its containerd has executed `delete`.
+const BEHIND: Duration = Duration::from_secs(1);
 
 /// The kill.
 #[derive(Debug)]
@@ -30,6 +37,8 @@ pub struct Strike {
     moment: Duration,
     /// From its birth, of a victim that lives for milliseconds.
     wait: Option<Duration>,
+    /// The same of the `delete` behind a daemon.
+    behind: Option<Duration>,
     own: Option<Duration>,
     phase: Option<Watch>,
     fell: Option<Fell>,
@@ -40,7 +49,21 @@ pub struct Strike {
 pub struct Fell {
     /// How long after the phase's beginning.
     pub after: Duration,
+    /// What became of the `delete` behind it, if that was to be killed as well and came.
+    pub behind: Option<Behind>,
     when: Instant,
+}
+
+/// What became of the `delete` behind a daemon that was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// It was killed; with an heir: its `gc` stood by already.
+    Killed {
+        /// There is one.
+        heir: bool,
+    },
+    /// It was faster: it lived for so long.
+    Faster(Duration),
 }
 
 #[derive(Debug)]
@@ -56,7 +79,8 @@ impl Strike {
     pub fn new(choice: &Choice, handler: Handler, usual: &Usual) -> Self {
         let part = |of: Duration| of.mul_f64(choice.part);
         let (moment, wait) = (part(usual.phase(choice)), usual.life(choice, handler).map(part));
-        Self { choice: *choice, moment, wait, own: None, phase: None, fell: None }
+        let behind = choice.behind.map(|part| usual.cleanup(choice.client).mul_f64(part));
+        Self { choice: *choice, moment, wait, behind, own: None, phase: None, fell: None }
     }
 
     /// A phase begins or ends.
@@ -119,12 +143,33 @@ impl Strike {
             watch.target = None;
             return;
         }
-        let fell = Fell { after: watch.began.elapsed(), when: Instant::now() };
+        let (after, births) = (watch.began.elapsed(), Births::new());
         match victim {
             Victim::Containerd => node.containerd().kill9(),
             _ => process.signal(Signal::KILL),
         }
-        self.fell = Some(fell);
+        let when = Instant::now();
+        let behind = self.behind.and_then(|wait| strike_behind(births, suspects, wait));
+        self.fell = Some(Fell { after, behind, when });
         self.phase = None;
     }
+}
+
+/// Kills the first `delete` that is born from now on, so long after its birth; `None`: none came.
+fn strike_behind(mut births: Births, suspects: &Suspects, wait: Duration) -> Option<Behind> {
+    let began = Instant::now();
+    while began.elapsed() < BEHIND {
+        let Some(process) = births.next(suspects, Victim::Delete) else {
+            thread::sleep(Duration::from_micros(100));
+            continue;
+        };
+        let born = Instant::now();
+        if process.ends_within(wait) {
+            return Some(Behind::Faster(born.elapsed()));
+        }
+        let heir = births.find(|born| suspects.stands_by(born, &process)).is_some();
+        process.signal(Signal::KILL);
+        return Some(Behind::Killed { heir });
+    }
+    None
 }

@@ -5,6 +5,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    str::FromStr,
     time::{Duration, Instant},
 };
 
@@ -75,6 +76,20 @@ impl Suspects {
         is && process.is_alive()
     }
 
+    /// Whether a process waits for the end of this `delete` of ours, to go on with its work.
+    pub fn stands_by(&self, process: &Proc, delete: &Proc) -> bool {
+        let pid = process.pid();
+        self.is_gc(pid) && stat_field(pid, 1) == Some(delete.pid()) && process.is_alive()
+    }
+
+    /// Whether a process is a `gc` of ours.
+    pub fn is_gc(&self, pid: i32) -> bool {
+        let dir = PathBuf::from(format!("/proc/{pid}"));
+        let line = fs::read(dir.join("cmdline")).unwrap_or_default();
+        let program = fs::read_link(dir.join("exe")).unwrap_or_default();
+        program.starts_with(&self.folder) && line.ends_with(b"\0gc\0")
+    }
+
     fn is_ours(&self, victim: Victim, words: &[&str], program: &Path, inside: &dyn Fn() -> bool) -> bool {
         let of_shim = || program.starts_with(&self.folder);
         let ends = |action: &str| of_shim() && words.last() == Some(&action);
@@ -125,6 +140,11 @@ impl Births {
 
     /// One of this kind that was born since then.
     pub fn next(&mut self, suspects: &Suspects, victim: Victim) -> Option<Proc> {
+        self.find(|process| suspects.is(process, victim))
+    }
+
+    /// One of which this is true.
+    pub fn find(&mut self, is: impl Fn(&Proc) -> bool) -> Option<Proc> {
         // A process looks like its parent until its exec.
         const YOUTH: Duration = Duration::from_millis(200);
         let last = last_pid();
@@ -134,7 +154,7 @@ impl Births {
         self.young.extend(born.filter_map(Proc::find).map(|process| (process, now)));
         self.last = last;
         self.young.retain(|(process, since)| since.elapsed() < YOUTH && process.is_alive());
-        let found = self.young.iter().position(|(process, _)| suspects.is(process, victim))?;
+        let found = self.young.iter().position(|(process, _)| is(process))?;
         Some(self.young.swap_remove(found).0)
     }
 }
@@ -145,8 +165,13 @@ fn last_pid() -> i32 {
 }
 
 fn start_time(pid: i32) -> Option<u64> {
+    stat_field(pid, 19)
+}
+
+/// A field of `/proc/PID/stat`, counted from behind the command's name.
+fn stat_field<T: FromStr>(pid: i32, nth: usize) -> Option<T> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+    stat.rsplit_once(") ")?.1.split(' ').nth(nth)?.parse().ok()
 }
 
 fn name_of(path: &Path) -> String {

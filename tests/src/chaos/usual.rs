@@ -11,6 +11,7 @@ use super::choice::{Choice, Client, Phase, Victim};
 pub struct Usual {
     phases: HashMap<(Client, Image, Phase), Duration>,
     lives: HashMap<(Client, Victim, Phase), Duration>,
+    cleanups: HashMap<Client, Duration>,
 }
 
 impl Usual {
@@ -50,6 +51,17 @@ impl Usual {
         };
         let seen = self.lives.get(&(choice.client, choice.victim, choice.phase));
         Some(seen.copied().unwrap_or(Duration::from_millis(millis)))
+    }
+
+    /// How long a `delete` lives that has to clean up behind a daemon.
+    pub fn cleanup(&self, client: Client) -> Duration {
+        self.cleanups.get(&client).copied().unwrap_or(Duration::from_millis(30))
+    }
+
+    /// One lived for so long, undisturbed; or it was killed before that: then it may live longer than was believed.
+    pub fn learn_cleanup(&mut self, client: Client, own: Option<Duration>) {
+        let life = own.unwrap_or_else(|| self.cleanup(client).mul_f64(1.1));
+        self.cleanups.insert(client, life.min(Duration::from_millis(500)));
     }
 
     /// A victim came to its own end after so long; or it was killed before that: then it may live longer than was

@@ -19,6 +19,7 @@ use common::{run, urunc};
 use proc_id::Process;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use snapshot::snapshot;
 use tempfile::TempDir;
 
@@ -239,6 +240,80 @@ fn layout(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
     (layout, layer)
 }
 
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Another layer in a layout, and descriptors that say so.
+fn put_layer(layout: &Path, bytes: &[u8]) {
+    let blobs = layout.join("blobs/sha256");
+    let put = |descriptor: &mut Value, bytes: &[u8]| {
+        let hex = sha256(bytes);
+        fs::write(blobs.join(&hex), bytes).unwrap();
+        descriptor["digest"] = format!("sha256:{hex}").into();
+        descriptor["size"] = bytes.len().into();
+    };
+    let mut index: Value = serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let hex = index["manifests"][0]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+    let mut manifest: Value = serde_json::from_slice(&fs::read(blobs.join(hex)).unwrap()).unwrap();
+    put(&mut manifest["layers"][0], bytes);
+    put(&mut index["manifests"][0], manifest.to_string().as_bytes());
+    fs::write(layout.join("index.json"), index.to_string()).unwrap();
+}
+
+/// As containerd would refuse it.
+#[test]
+fn a_blob_that_is_not_what_its_descriptor_says_is_why_not() {
+    let folder = folder();
+    let (layout, layer) = layout(folder.path());
+    let name = |path: &Path| path.strip_prefix(&layout).unwrap().to_str().unwrap().to_owned();
+    let docker: Value = serde_json::from_slice(&fs::read(layout.join("manifest.json")).unwrap()).unwrap();
+    let config = layout.join(docker[0]["Config"].as_str().unwrap());
+    let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    let manifest = layout.join("blobs").join(digest.replace(':', "/"));
+    for blob in [&layer, &config, &manifest] {
+        let before = fs::read(blob).unwrap();
+        let longer = [&before[..], b"\n"].concat();
+        // Of the same length, and as readable: only its digest tells.
+        let other = match blob == &layer {
+            true => [&before[..before.len() - 1], b"\x01"].concat(),
+            false => String::from_utf8(before.clone())
+                .unwrap()
+                .replacen("amd64", "arm64", 1)
+                .replacen("config.v1", "config.v2", 1)
+                .into_bytes(),
+        };
+        assert_ne!(other, before);
+        for bytes in [other, longer] {
+            fs::write(blob, &bytes).unwrap();
+            pack(&layout, &folder.path().join("image.tar"));
+            for image in ["layout", "image.tar"] {
+                let (status, report) = inspect(folder.path(), &[image]);
+                assert_eq!((status, &report["plan"]), (1, &Value::Null), "{report}");
+                let (why, size) = (report["why_not"].as_str().unwrap(), bytes.len());
+                let wanted = match size == before.len() {
+                    true => format!("{}: its digest is sha256:{}", name(blob), sha256(&bytes)),
+                    false => {
+                        format!("{}: has {size} bytes, and its descriptor says {}", name(blob), before.len())
+                    }
+                };
+                assert!(why.starts_with(&wanted), "{why}");
+            }
+        }
+        fs::write(blob, &before).unwrap();
+    }
+    assert_eq!(inspect(folder.path(), &["layout"]).0, 0);
+    // Another algorithm, which containerd does not take either.
+    let other = fs::read_to_string(layout.join("index.json")).unwrap().replace("sha256:", "sha512:");
+    fs::write(layout.join("index.json"), other).unwrap();
+    fs::create_dir(layout.join("blobs/sha512")).unwrap();
+    fs::rename(&manifest, layout.join("blobs/sha512").join(manifest.file_name().unwrap())).unwrap();
+    let (status, report) = inspect(folder.path(), &["layout"]);
+    assert_eq!(status, 1);
+    assert!(report["why_not"].as_str().unwrap().contains("only sha256"), "{report}");
+}
+
 /// What is told of an image that cannot be read; not to hang is a part of it.
 #[track_caller]
 fn unreadable(folder: &Path, image: &str) -> String {
@@ -304,7 +379,7 @@ fn mkfifo(path: &Path) {
 #[test]
 fn links_inside_of_a_layer_stay_inside() {
     let folder = folder();
-    let (layout, layer) = layout(folder.path());
+    let (layout, _) = layout(folder.path());
     let root = folder.path().join("root");
     fs::create_dir_all(root.join("real/deep")).unwrap();
     std::os::unix::fs::symlink("/real", root.join("link")).unwrap();
@@ -322,7 +397,9 @@ fn links_inside_of_a_layer_stay_inside() {
         let description =
             json!({"com.urunc.unikernel.unikernelType": "linux", "com.urunc.unikernel.binary": binary});
         fs::write(root.join("urunc.json"), description.to_string()).unwrap();
-        pack(&root, &layer);
+        let packed = folder.path().join("layer.tar");
+        pack(&root, &packed);
+        put_layer(&layout, &fs::read(&packed).unwrap());
         // As layers, and as they are laid out: the same.
         for image in [&layout, &root] {
             let (status, report) = inspect(folder.path(), &[image.to_str().unwrap()]);
@@ -351,7 +428,7 @@ fn a_root_file_system_with_a_manifest_json_is_no_layout() {
 #[test]
 fn one_that_is_killed_leaves_nothing_behind() {
     let folder = folder();
-    let (layout, layer) = layout(folder.path());
+    let (layout, _) = layout(folder.path());
     let mut archive =
         tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     for number in 0..64 {
@@ -361,7 +438,7 @@ fn one_that_is_killed_leaves_nothing_behind() {
         header.set_cksum();
         archive.append_data(&mut header, format!("file{number}"), &vec![0u8; 1 << 20][..]).unwrap();
     }
-    fs::write(&layer, archive.into_inner().unwrap().finish().unwrap()).unwrap();
+    put_layer(&layout, &archive.into_inner().unwrap().finish().unwrap());
     pack(&layout, &folder.path().join("image.tar"));
     let temporary = folder.path().join("tmp");
     fs::create_dir(&temporary).unwrap();

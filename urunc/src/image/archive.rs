@@ -3,6 +3,8 @@
 //! Every entry belongs to 0:0, is from 1970 and has the same mode whatever the input had: the same inputs give the
 //! same bytes. Bytes go to a [`Sink`] as they come; nothing is held. Errors are those of the sink and of the inputs.
 
+use std::io;
+
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
@@ -48,6 +50,17 @@ impl Measure {
     fn add(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
         self.size += bytes.len() as u64;
+    }
+}
+
+impl io::Write for Measure {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.add(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -158,6 +158,11 @@ impl Part {
         Ok(Self { file, at: 0, end: meta.len() })
     }
 
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.end.saturating_sub(self.at)
+    }
+
     /// The bytes of a tar stream, unpacked, from the beginning; at most [`MOST`].
     pub fn plain(&self) -> io::Result<Box<dyn Read>> {
         let raw = BufReader::new(Self { file: self.file.try_clone()?, ..*self });

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{files::Files, root::Root, tree::Tree};
+use super::{blob::Blob, files::Files, root::Root, tree::Tree};
 use crate::{error::Error, output::describe};
 
 /// The most that a document of an image is, in bytes.
@@ -29,6 +29,8 @@ pub struct Image {
     pub command: Vec<String>,
     /// The contract's keys in the manifest's annotations and the config's labels.
     pub annotations: Vec<(String, String)>,
+    /// The blobs that are not what their descriptors say. If there are any, no layer is read.
+    pub altered: Vec<String>,
 }
 
 impl Image {
@@ -42,7 +44,7 @@ impl Image {
             // A root file system may have files of any name; an OCI layout says that it is one.
             if !(files.has("oci-layout") && files.has("index.json")) {
                 let root = Root::Folder(File::open(path).map_err(open)?);
-                return Ok(Self { root, name: None, command: vec![], annotations: vec![] });
+                return Ok(Self { root, name: None, command: vec![], annotations: vec![], altered: vec![] });
             }
             files
         } else if kind.is_file() {
@@ -54,12 +56,12 @@ impl Image {
         };
         let documents = Documents::read(&files).map_err(bad)?;
         let mut tree = Tree::default();
-        for name in &documents.layers {
+        for name in documents.layers.iter().filter(|_| documents.altered.is_empty()) {
             let layer = files.open(name).map_err(bad)?;
             tree.add(layer).map_err(|e| bad(format!("layer {name}: {e}")))?;
         }
-        let Documents { name, command, annotations, .. } = documents;
-        Ok(Self { root: Root::Layers(tree), name, command, annotations })
+        let Documents { name, command, annotations, altered, .. } = documents;
+        Ok(Self { root: Root::Layers(tree), name, command, annotations, altered })
     }
 }
 
@@ -70,6 +72,7 @@ struct Documents {
     command: Vec<String>,
     annotations: Vec<(String, String)>,
     layers: Vec<String>,
+    altered: Vec<String>,
 }
 
 impl Documents {
@@ -79,9 +82,10 @@ impl Documents {
             let manifest = documents.manifest(files, &json(files, "index.json")?, DEEPEST)?;
             documents.take_keys(&manifest["annotations"]);
             for layer in manifest["layers"].as_array().into_iter().flatten() {
-                documents.layers.push(blob(layer)?);
+                let layer = documents.blob(files, layer)?;
+                documents.layers.push(layer);
             }
-            blob(&manifest["config"])?
+            documents.blob(files, &manifest["config"])?
         } else if files.has("manifest.json") {
             // As `docker save` wrote it before it knew OCI.
             let all = json(files, "manifest.json")?;
@@ -114,12 +118,19 @@ impl Documents {
         let chosen = manifests.iter().find(fits).ok_or("it has no manifest for linux/amd64")?;
         let name = chosen["annotations"]["io.containerd.image.name"].as_str().map(str::to_owned);
         self.name = self.name.take().or(name);
-        let document = json(files, &blob(chosen)?)?;
+        let document = json(files, &self.blob(files, chosen)?)?;
         match document["manifests"].is_array() {
             true if depth == 0 => Err("its indices lie too deep in one another".to_owned()),
             true => self.manifest(files, &document, depth - 1),
             false => Ok(document),
         }
+    }
+
+    /// The name of a blob's file, after a look at what is there.
+    fn blob(&mut self, files: &Files, descriptor: &Value) -> Result<String, String> {
+        let blob = Blob::of(descriptor)?;
+        self.altered.extend(blob.differs(files)?);
+        Ok(blob.name)
     }
 
     fn take_keys(&mut self, map: &Value) {
@@ -130,18 +141,6 @@ impl Documents {
         }
         self.annotations.sort();
         self.annotations.dedup();
-    }
-}
-
-/// The name of a blob's file.
-fn blob(descriptor: &Value) -> Result<String, String> {
-    let digest = descriptor["digest"].as_str().unwrap_or_default();
-    let is_hex = |hex: &str| !hex.is_empty() && hex.bytes().all(|b| b.is_ascii_hexdigit());
-    match digest.split_once(':') {
-        Some((algorithm, hex)) if algorithm.bytes().all(|b| b.is_ascii_alphanumeric()) && is_hex(hex) => {
-            Ok(format!("blobs/{algorithm}/{hex}"))
-        }
-        _ => Err(format!("{digest:?} is no digest")),
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! `build` turns a kernel, an initrd and a command into an OCI archive, without a daemon or a registry. This file owns
 //! the command line and the report; [`inspect`] tells what an image would run, from the documents that [`layout`] reads out of
-//! [`files`], and the [`root`] file system that the layers' [`tree`] is;
+//! [`files`], by [`blob`] and its digest, and the [`root`] file system that the layers' [`tree`] is;
 //! [`build`] the work, [`contract`] and [`tag`] what may be asked for, [`layer`],
 //! [`oci`] and [`archive`] the bytes, [`input`] the files that go in. Whatever fails, no output file appears and
 //! an existing one stays as it was.
 
 mod archive;
+mod blob;
 mod build;
 mod contract;
 mod files;

@@ -30,7 +30,7 @@ pub struct Args {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Where the records are [default: $URUNC_ROOT or /run/urunc]
+    /// Where the records are [default: $URUNC_ROOT, else the configured runtime.root]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
     /// Write JSON

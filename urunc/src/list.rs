@@ -14,7 +14,7 @@ use crate::{error::Error, print};
 /// What to list
 #[derive(ClapArgs)]
 pub struct Args {
-    /// Where the records are [default: $URUNC_ROOT or /run/urunc]
+    /// Where the records are [default: $URUNC_ROOT, else the configured runtime.root]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
     /// Write JSON

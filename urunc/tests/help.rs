@@ -8,7 +8,14 @@ use common::{run, urunc};
 
 #[test]
 fn help_and_version_are_no_errors() {
-    for args in [&["--help"][..], &["help", "image"], &["image", "build", "--help"], &["leakcheck", "-h"]] {
+    for args in [
+        &["--help"][..],
+        &["help", "image"],
+        &["image", "build", "--help"],
+        &["leakcheck", "-h"],
+        &["list", "--help"],
+        &["gc", "--help"],
+    ] {
         let (status, stdout, stderr) = run(urunc().args(args));
         assert_eq!((status, stderr.as_str()), (0, ""), "{args:?}");
         let text = String::from_utf8(stdout).unwrap();

@@ -77,14 +77,33 @@ pub(super) fn parse(
     text: &str,
     wrong: &mut dyn FnMut(Error) -> Result<(), Error>,
 ) -> Result<Vec<Said>, Error> {
-    let table = DeTable::parse(text).map_err(|e| Error::Config {
-        place: source.at(text, &e.span().unwrap_or(0..0)).to_string(),
-        key: String::new(),
-        problem: format!("is not TOML: {}", e.message().trim()),
+    let table = DeTable::parse(text).map_err(|e| {
+        let (span, message) = (e.span().unwrap_or(0..0), e.message().trim());
+        Error::Config {
+            place: source.at(text, &span).to_string(),
+            key: if message.starts_with("duplicate key") { key_at(text, span) } else { String::new() },
+            problem: format!("is not TOML: {message}"),
+        }
     })?;
     let mut said = Vec::new();
     walk(source, text, "", table.get_ref(), wrong, &mut said)?;
     Ok(said)
+}
+
+/// The key whose last name stands at `span`, as it is written there and in the table's header above.
+fn key_at(text: &str, span: Range<usize>) -> String {
+    let (before, last) = (text.get(..span.start).unwrap_or_default(), text.get(span).unwrap_or_default());
+    let (lines, line) = before.rsplit_once('\n').unwrap_or(("", before));
+    if let Some(header) = line.trim_start().strip_prefix('[') {
+        return format!("{header}{last}");
+    }
+    let header =
+        lines.lines().rev().find_map(|line| Some(line.trim_start().strip_prefix('[')?.split_once(']')?.0));
+    let table = header.map(|header| format!("{header}.")).unwrap_or_default();
+    // What an inline table is the value of.
+    let outer =
+        line.split_once('=').map_or(line.trim().to_owned(), |(outer, _)| format!("{}.", outer.trim()));
+    format!("{table}{outer}{last}")
 }
 
 fn walk(

@@ -69,8 +69,18 @@ fn what_is_wrong_is_named_by_file_line_and_key() {
     }
     let broken = complaint("[log]\nlevel = \n");
     assert!(broken.starts_with("c.toml:2: is not TOML: "), "{broken}");
-    let twice = complaint("[log]\nlevel = \"info\"\nlevel = \"info\"\n");
-    assert!(twice.starts_with("c.toml:3: is not TOML: duplicate key"), "{twice}");
+    for (text, wanted) in [
+        ("[log]\nlevel = \"info\"\nlevel = \"info\"\n", "c.toml:3: log.level"),
+        ("[runtime]\n[log] # x\n  level = \"info\"\n\n  level = \"info\"", "c.toml:5: log.level"),
+        ("[monitors.qemu]\n[monitors.qemu]\n", "c.toml:2: monitors.qemu"),
+        ("monitors.qemu.path = \"/x\"\nmonitors.qemu.path = \"/x\"", "c.toml:2: monitors.qemu.path"),
+        ("[monitors]\nqemu.path = \"/x\"\nqemu.path = \"/x\"", "c.toml:3: monitors.qemu.path"),
+        ("[monitors]\nqemu = { path = \"/x\", path = \"/x\" }", "c.toml:2: monitors.qemu.path"),
+        ("log = 1\n[log]\n", "c.toml:2: log"),
+    ] {
+        let twice = complaint(text);
+        assert!(twice.starts_with(&format!("{wanted}: is not TOML: duplicate key")), "{twice}");
+    }
 }
 
 #[test]

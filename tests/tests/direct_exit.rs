@@ -146,6 +146,12 @@ fn a_deaf_guest_is_killed_after_its_grace_time_and_only_with_one() {
     bench.set_variable("URUNC_CONFIG_FILE", config.to_str().unwrap());
     let (shim, bundle) = deaf(&bench, "c2");
     bundle.wait_for_log("did not end within its grace time");
+    for (bundle, grace) in [(&first, None), (&bundle, Some(" grace=1 "))] {
+        let log = bundle.log();
+        let pressed = log.lines().find(|line| line.contains("button is pressed")).unwrap();
+        assert_eq!(pressed.contains("grace"), grace.is_some(), "{pressed}");
+        assert!(pressed.contains(grace.unwrap_or_default()), "{pressed}");
+    }
     ended(&bench, &shim, bundle, 137, "killed", "killed on request");
     assert_eq!(patient.client.status("c1"), Ok(Status::RUNNING), "it was pressed before the other's");
     bench.end(&patient, first);

@@ -54,3 +54,45 @@ pub fn find(root: &Path, name: &str) -> Result<Found, Error> {
         _ => Err(Error::Ambiguous { name: name.to_owned(), fits: names() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_is_enough_for_an_id_and_not_for_a_namespace() {
+        let root = tempfile::tempdir().unwrap();
+        for container in
+            ["a/k8s/web1", "a/k8s/other", "a/k8s-two/web1", "a/k8s-two/db", "b/moby/db", "b/moby/xweb2"]
+        {
+            let (containerd, rest) = container.split_once('/').unwrap();
+            std::fs::create_dir_all(root.path().join(containerd.repeat(12)).join(rest)).unwrap();
+        }
+        let found = |name: &str| match find(root.path(), name) {
+            Ok(found) => found.name(),
+            Err(Error::NoContainer { .. }) => "none".to_owned(),
+            Err(Error::Ambiguous { fits, .. }) => fits.len().to_string(),
+            Err(e) => panic!("{e}"),
+        };
+        for (name, wanted) in [
+            ("oth", "k8s/other"),
+            ("her", "none"),
+            ("web2", "none"),
+            ("xw", "moby/xweb2"),
+            // The same id in two namespaces, of one containerd or of two.
+            ("web1", "2"),
+            ("we", "2"),
+            ("db", "2"),
+            ("k8s/web1", "k8s/web1"),
+            ("k8s/we", "k8s/web1"),
+            ("k8s-two/web1", "k8s-two/web1"),
+            ("k8s-/web1", "none"),
+            ("k8/other", "none"),
+            ("k8s/db", "none"),
+            ("moby/", "none"),
+            ("", "none"),
+        ] {
+            assert_eq!(found(name), wanted, "{name:?}");
+        }
+    }
+}

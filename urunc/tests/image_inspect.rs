@@ -230,6 +230,30 @@ fn layers_of_others_are_read_and_nothing_is_written_outside() {
     assert!(stderr.contains("\"text\" is no image"), "{stderr}");
 }
 
+#[test]
+fn a_description_is_read_up_to_one_mebibyte() {
+    let folder = folder();
+    let (layout, _) = layout(folder.path());
+    let root = folder.path().join("root");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("k"), kernel()).unwrap();
+    let description =
+        json!({"com.urunc.unikernel.unikernelType": "linux", "com.urunc.unikernel.binary": "/k"}).to_string();
+    for (size, runs) in [(1 << 20, true), ((1 << 20) + 1, false)] {
+        let padding = " ".repeat(size - description.len());
+        fs::write(root.join("urunc.json"), description.clone() + &padding).unwrap();
+        let packed = folder.path().join("layer.tar");
+        pack(&root, &packed);
+        put_layer(&layout, &fs::read(&packed).unwrap());
+        for image in ["root", "layout"] {
+            let (status, report) = inspect(folder.path(), &[image]);
+            assert_eq!(status == 0, runs, "{image}, {size} bytes: {report}");
+            let why = report["why_not"].as_str().unwrap_or_default();
+            assert_eq!(why.starts_with("urunc.json: is larger than 1 MiB"), !runs, "{why}");
+        }
+    }
+}
+
 /// A layout that was built, laid out, and the path of its layer.
 fn layout(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
     build(folder, &[]);

@@ -145,3 +145,22 @@ fn list(kind: &str, hooks: Option<&[SpecHook]>) -> Result<Vec<Hook>, Error> {
     };
     hooks.unwrap_or_default().iter().enumerate().map(hook).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_hook_that_does_not_say_has_ten_seconds() {
+        let hooks = json!({
+            "prestart": [{"path": "/a"}, {"path": "/b", "timeout": 3}],
+            "poststop": [{"path": "/c"}],
+        });
+        let spec = serde_json::from_value(json!({"ociVersion": "1.0.2", "hooks": hooks})).unwrap();
+        let hooks = Hooks::of(&spec).unwrap();
+        let waits: Vec<_> = hooks.create.iter().chain(&hooks.poststop).map(|h| h.wait.as_secs()).collect();
+        assert_eq!(waits, [10, 3, 10]);
+    }
+}

@@ -37,8 +37,7 @@ impl Step<Cx<'_>> for LoggerStep {
         let Some(streams) = container.live().stdio.logger.take() else { return Ok(()) };
         let mut spawned = streams.spawn(&cx.record.namespace, &cx.record.id).map_err(Failed::NothingDone)?;
         cx.record.logger = Some(spawned.process.id().clone());
-        let left = deadline.saturating_duration_since(Instant::now());
-        let wait = left.min(fault::deadline("deadline.logger", READY_WAIT));
+        let wait = ready_wait(deadline.saturating_duration_since(Instant::now()));
         let ready = cx.persist().and_then(|()| {
             fault::point("logger.spawned")?;
             spawned.let_go(wait, &|| cx.check())
@@ -54,9 +53,7 @@ impl Step<Cx<'_>> for LoggerStep {
 
     fn undo(&self, cx: &mut Cx<'_>, deadline: Instant) -> Result<Undone, Error> {
         let Some(process) = find(cx.record)? else { return Ok(Undone::WasAbsent) };
-        let ran = cx.record.journal.entries().iter().any(|entry| entry.section == START);
-        let most = fault::deadline("deadline.logger.end", if ran { END_WAIT } else { UNUSED_WAIT });
-        let time = most.min(left(deadline.checked_sub(REST).unwrap_or(deadline)));
+        let time = end_wait(cx.record).min(left(deadline.checked_sub(REST).unwrap_or(deadline)));
         let now = Instant::now();
         if !process.wait(Some(time * 2 / 3))? {
             tracing::warn!(
@@ -74,6 +71,17 @@ impl Step<Cx<'_>> for LoggerStep {
         let dead = find(cx.record)?.map_or(Ok(true), |process| process.is_dead())?;
         Ok(if dead { Presence::Absent } else { Presence::Present })
     }
+}
+
+/// How long it may take to get ready, if all has so long.
+fn ready_wait(left: Duration) -> Duration {
+    left.min(fault::deadline("deadline.logger", READY_WAIT))
+}
+
+/// How long it may take to end.
+fn end_wait(record: &Record) -> Duration {
+    let ran = record.journal.entries().iter().any(|entry| entry.section == START);
+    fault::deadline("deadline.logger.end", if ran { END_WAIT } else { UNUSED_WAIT })
 }
 
 /// Asks it to end. What has not, and what it leaves in its session, is killed at `last`.
@@ -133,5 +141,16 @@ fn find(record: &Record) -> Result<Option<Process>, Error> {
             Ok(None)
         }
         Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logger_has_ten_seconds_to_get_ready_and_no_more_than_its_create() {
+        assert_eq!(ready_wait(Duration::from_secs(20)), Duration::from_secs(10));
+        assert_eq!(ready_wait(Duration::from_secs(4)), Duration::from_secs(4));
     }
 }

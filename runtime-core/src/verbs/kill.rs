@@ -88,8 +88,10 @@ impl Runtime {
             container.live().pressed.get_or_insert(number);
             match press(&button) {
                 Ok(()) => {
-                    tracing::info!(id, signal, "the power button is pressed");
-                    return Ok(container.live().grace);
+                    let grace = container.live().grace;
+                    let seconds = grace.map(|grace| grace.as_secs());
+                    tracing::info!(id, signal, grace = seconds, "the power button is pressed");
+                    return Ok(grace);
                 }
                 // A monitor that does not answer is slow, or hangs: then a SIGKILL is the caller's decision.
                 Err(e @ ControlError::Timeout) => return Err(e.into()),

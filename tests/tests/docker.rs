@@ -201,7 +201,7 @@ fn pause_stops_the_guests_clock_and_unpause_lets_it_go_on(debian: Debian, versio
 
 fn stats_tell_memory_and_limit_and_update_changes_it(debian: Debian, version: Version) {
     Docker::with(debian, version, &[Image::Tiny], |docker| {
-        let flags = ["--memory", "64m", "--cpus", "1.5"];
+        let flags = ["--memory", "64m", "--memory-reservation", "32m", "--cpus", "1.5"];
         let id = docker.run_detached("limited", &flags, Image::Tiny, &["fill", "hang"]);
         docker.wait_for_logs("limited", " MiB)\n");
         let plan = docker.containerd().plan(&id);
@@ -213,6 +213,7 @@ fn stats_tell_memory_and_limit_and_update_changes_it(debian: Debian, version: Ve
 
         let cgroup = Cgroup::of(&docker.containerd().namespace(), &id);
         let limit = cgroup.limit() >> 20;
+        assert_eq!(cgroup.reservation() >> 20, limit - 32);
         let told = docker.call(&["stats", "--no-stream", "--format", "{{json .}}", "limited"]).expect(0);
         let told: Value = serde_json::from_str(told.text().trim()).unwrap();
         let usage = told["MemUsage"].as_str().unwrap();
@@ -226,6 +227,8 @@ fn stats_tell_memory_and_limit_and_update_changes_it(debian: Debian, version: Ve
         let update = |memory| docker.call(&["update", "--memory", memory, "--memory-swap", "-1", "limited"]);
         update("128m").expect(0);
         assert_eq!(cgroup.limit() >> 20, limit + 64);
+        docker.call(&["update", "--memory-reservation", "48m", "limited"]).expect(0);
+        assert_eq!(cgroup.reservation() >> 20, limit - 16, "with the monitor's overhead");
         // The guest has its RAM: less than that is refused, and nothing is changed.
         let refused = update("32m");
         assert_ne!(refused.status, Some(0), "{refused}");

@@ -36,6 +36,12 @@ impl Cgroup {
         self.number(if self.v1 { "memory.limit_in_bytes" } else { "memory.max" })
     }
 
+    /// What it is reserved, in bytes.
+    #[track_caller]
+    pub fn reservation(&self) -> u64 {
+        self.number(if self.v1 { "memory.soft_limit_in_bytes" } else { "memory.low" })
+    }
+
     /// What is used of it, in bytes.
     #[track_caller]
     pub fn usage(&self) -> u64 {

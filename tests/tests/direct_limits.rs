@@ -223,7 +223,7 @@ fn cgroup_is_unlimited(bench: &Bench) -> bool {
 }
 
 #[test]
-fn swap_and_reservation_get_the_overhead_too() {
+fn swap_and_reservation_limits_get_the_overhead_too() {
     let Some(bench) = Bench::released() else { return };
     let memory = json!({"limit": 64 * MIB, "swap": 96 * MIB, "reservation": 32 * MIB});
     let spec = Spec::tiny("hang").edit(|s| s["linux"]["resources"] = json!({"memory": memory}));

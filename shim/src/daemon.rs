@@ -38,7 +38,7 @@ use ttrpc::asynchronous::{Server, transport::Listener};
 
 use crate::{
     chores::Chores, error::Error, events::Publisher, flags::Flags, handover, leave::Leaving, logging, memory,
-    peer::SameUser, private, service, spawner::MainThread, terminal,
+    peer::SameUser, private, service, spawner::MainThread, standby, terminal,
 };
 
 /// How long a ping keeps a daemon from leaving: `start` has promised its address to a Create that follows.
@@ -63,6 +63,8 @@ pub struct Daemon {
     swept: AtomicBool,
     /// How many verbs were run.
     pub verbs: AtomicUsize,
+    /// To whoever stands by until containerd's first call.
+    line: Mutex<Option<OwnedFd>>,
     nudged: Notify,
 }
 
@@ -85,12 +87,12 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         .build()
         .map_err(Error::system("start its runtime"))?;
     let layout = Layout::new(&config.root, &flags.address);
-    let Some([listener, owner, release]) = handover::receive()? else {
+    let Some([listener, owner, release, line]) = handover::receive()? else {
         // `start` died, or found that the pod is served: what it had made meanwhile nobody else knows of.
         tidy(&layout);
         return Ok(());
     };
-    let result = runtime.block_on(serve(flags, config, layout.clone(), listener, owner, release));
+    let result = runtime.block_on(serve(flags, config, layout.clone(), listener, owner, release, line));
     if let Err(e) = &result {
         tracing::error!(error = e.chain(), "the daemon failed");
         // Its owner lock went with it: what `start` made for it is a dead daemon's now.
@@ -108,6 +110,7 @@ async fn serve(
     listener: OwnedFd,
     owner: OwnedFd,
     release: OwnedFd,
+    line: OwnedFd,
 ) -> Result<(), Error> {
     let owner = Owner::inherit(&layout, &flags.instance, owner)?;
     let pod = Pod::open(&layout, &flags.namespace, &flags.group)?;
@@ -131,6 +134,7 @@ async fn serve(
         created: AtomicBool::new(false),
         swept: AtomicBool::new(false),
         verbs: AtomicUsize::new(0),
+        line: Mutex::new(Some(line)),
         nudged: Notify::new(),
     });
     let kept = listener.try_clone().map_err(Error::system("keep its listener"))?;
@@ -221,6 +225,14 @@ impl Daemon {
     /// When the next promise need not be kept any more.
     pub fn promise_ends(&self) -> Option<Instant> {
         self.promises().values().min().map(|at| *at + PROMISE_HOLDS)
+    }
+
+    /// containerd calls: from now on its `delete` comes when we die.
+    pub fn called(&self) {
+        self.verbs.fetch_add(1, Ordering::Relaxed);
+        if let Some(line) = self.line.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            standby::dismiss(line);
+        }
     }
 
     /// Something has happened to the containers: the chores are looked at.

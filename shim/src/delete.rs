@@ -34,8 +34,8 @@ use crate::{
     error::Error,
     events::timestamp,
     flags::Flags,
-    living::{ACKNOWLEDGE, Known, dies, hand_over, not_clean},
-    logging, private,
+    living::{ACKNOWLEDGE, Known, await_dying, hand_over, not_clean},
+    logging,
     standby::Standby,
 };
 
@@ -54,9 +54,13 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     let group = group(flags);
     let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else {
         // A daemon that was killed before or after its last container leaves its socket and its pod file.
-        await_dying_daemon(flags, &layout, &group)?;
+        let is_served = Pod::find(&layout, &flags.namespace, &group)?.is_some_and(|pod| pod.read().is_some());
+        let standby = is_served.then(|| stand_by(flags, &group, None)).flatten();
+        await_dying(&layout, &flags.namespace, &group)?;
         forget_daemon(flags, &layout, &group);
-        return tell(None);
+        tell(None)?;
+        standby.into_iter().for_each(Standby::dismiss);
+        return Ok(());
     };
     let found = match dir.read() {
         Read::Record(record) => Some(record),
@@ -67,7 +71,8 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         Some(record) => (!record.tombstone).then(|| record.txid.clone()),
         None => dir.transactions()?.into_iter().find(|txid| is_txid(txid)),
     };
-    let standby = txid.as_deref().and_then(|txid| stand_by(flags, &group, txid));
+    let stand_by = || txid.as_deref().and_then(|txid| stand_by(flags, &group, Some(txid)));
+    let standby = stand_by();
     let said = Arc::new(AtomicBool::new(false));
     watch_over(&flags.id, found.clone(), deadline + SLACK, &said);
     let ended = end(flags, &layout, &group, deadline);
@@ -82,23 +87,21 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
             forget_daemon(flags, &layout, &group);
         }
         Ok(None) => {
-            await_dying_daemon(flags, &layout, &group)?;
+            await_dying(&layout, &flags.namespace, &group)?;
             forget_daemon(flags, &layout, &group);
             tell(found.as_ref())?;
         }
         Err(failed) => {
             if standby.is_none() {
                 // Once more: there may be room for it now.
-                drop(txid.as_deref().and_then(|txid| stand_by(flags, &group, txid)));
+                drop(stand_by());
             }
             tell(found.as_ref())?;
             forget_daemon(flags, &layout, &group);
             return Err(failed);
         }
     }
-    if let Some(standby) = standby {
-        standby.dismiss();
-    }
+    standby.into_iter().for_each(Standby::dismiss);
     Ok(())
 }
 
@@ -109,7 +112,7 @@ fn is_meant(record: &Record) -> Result<bool, Error> {
 }
 
 /// Before anything is undone: somebody who goes on with it if this process does not come to its end.
-fn stand_by(flags: &Flags, group: &str, txid: &str) -> Option<Standby> {
+fn stand_by(flags: &Flags, group: &str, txid: Option<&str>) -> Option<Standby> {
     let standby = Standby::spawn(flags, group, txid);
     standby.inspect_err(|e| tracing::warn!(id = flags.id, txid, error = e.chain(), "nobody stands by")).ok()
 }
@@ -152,17 +155,6 @@ fn end(flags: &Flags, layout: &Layout, group: &str, deadline: Instant) -> Result
             }
         }
     }
-}
-
-/// containerd calls as soon as the connection breaks, which may be before a daemon that was killed has let go of its
-/// owner lock: then it is waited for. One that answers lives, and stays.
-fn await_dying_daemon(flags: &Flags, layout: &Layout, group: &str) -> Result<(), Error> {
-    let pod = Pod::find(layout, &flags.namespace, group)?;
-    let Some(file) = pod.and_then(|pod| pod.read()) else { return Ok(()) };
-    if !owner::is_alive(layout, &file.owner)? || private::is_alive(&file.socket, ACKNOWLEDGE) {
-        return Ok(());
-    }
-    dies(layout, &file.owner).map(drop)
 }
 
 /// Removes what daemons that are gone left; also where the pod file is lost that names this pod's socket.

@@ -1,5 +1,5 @@
-//! `gc` (hidden): finishes one container's clean-up that a `delete` could not finish. Every `delete` with something to do
-//! has one that stands by. Detached, bounded, and only for that very transaction.
+//! `gc` (hidden): finishes one container's clean-up that a `delete` could not finish, or removes what a daemon left that
+//! nobody had called yet. It stands by until it is its turn. Detached, bounded, and only for that very transaction.
 
 use std::{
     thread::sleep,
@@ -16,7 +16,7 @@ use runtime_core::{
     sweep::tidy,
 };
 
-use crate::{error::Error, flags::Flags, standby};
+use crate::{error::Error, flags::Flags, living::await_dying, standby};
 
 /// How long it tries.
 const BOUND: Duration = Duration::from_secs(600);
@@ -33,15 +33,27 @@ const LOOK: Duration = Duration::from_millis(200);
 pub fn run(flags: &Flags) -> Result<(), Error> {
     runtime_core::launcher::close_inherited(&[]);
     rustix::process::setsid().map_err(Error::system("make a session"))?;
-    standby::await_turn()?;
+    if !standby::await_turn()? {
+        return Ok(());
+    }
     let layout = Layout::new(&Config::root()?, &flags.address);
+    await_dying(&layout, &flags.namespace, &flags.group)?;
+    if !flags.txid.is_empty() {
+        finish(flags, &layout)?;
+    }
+    tidy(&layout);
+    see_tombstone_off(flags, &layout)
+}
+
+/// Undoes the transaction, again and again.
+fn finish(flags: &Flags, layout: &Layout) -> Result<(), Error> {
     let end = Instant::now() + BOUND;
     let mut pause = Duration::from_millis(200);
     while Instant::now() < end {
         let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else { break };
         let Some(owners) = owners(&dir, &flags.txid)? else { break };
         let deadline = Instant::now() + fault::deadline("deadline.gc", EACH);
-        match unwind(flags, &layout, &owners, deadline) {
+        match unwind(flags, layout, &owners, deadline) {
             // There is nothing more that anybody could do.
             Ok(Outcome::Unwound(_) | Outcome::Nothing) | Err(CoreError::ForeignRecord { .. }) => break,
             Ok(Outcome::Owned(_)) | Err(_) => {}
@@ -49,8 +61,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    tidy(&layout);
-    see_tombstone_off(flags, &layout)
+    Ok(())
 }
 
 /// A pod's containerd removes the bundle of a container whose `delete` was killed, and asks for nothing more: then its

@@ -1,5 +1,5 @@
 //! Between `start` and the daemon that it makes. The daemon is spawned first, with one end of a socket as its stdin, and
-//! is handed what `start` makes afterwards: listener, owner lock, and the pipe on which it is let go. So whenever `start`
+//! is handed what `start` makes afterwards: listener, owner lock, the pipe on which it is let go, and that of a `gc`. So whenever `start`
 //! dies, somebody is there who sees it and removes what it had made.
 //!
 //! `start` owns the process until it lets it go: dropped before, it is killed and reaped.
@@ -67,10 +67,15 @@ impl Daemon {
     }
 
     /// Hands it what it serves with.
-    pub fn hand_over(&mut self, listener: &impl AsFd, owner: &impl AsFd) -> Result<(), Error> {
+    pub fn hand_over(
+        &mut self,
+        listener: &impl AsFd,
+        owner: &impl AsFd,
+        standby: &impl AsFd,
+    ) -> Result<(), Error> {
         let (wait, release) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::system("make a pipe"))?;
         self.socket
-            .send(&(), &[listener.as_fd(), owner.as_fd(), wait.as_fd()])
+            .send(&(), &[listener.as_fd(), owner.as_fd(), wait.as_fd(), standby.as_fd()])
             .map_err(Error::system("hand the socket to the daemon"))?;
         self.release = Some(release.into());
         Ok(())
@@ -95,8 +100,8 @@ impl Drop for Daemon {
     }
 }
 
-/// For the daemon: listener, owner lock and release pipe. `None`: `start` is gone, or had no use for a daemon.
-pub fn receive() -> Result<Option<[OwnedFd; 3]>, Error> {
+/// For the daemon: listener, owner lock, release pipe, and the line of whoever stands by. `None`: `start` is gone, or had no use for a daemon.
+pub fn receive() -> Result<Option<[OwnedFd; 4]>, Error> {
     let socket: Socket = take_stdin().map_err(Error::system("take over from start"))?.into();
     match socket.receive::<()>().map_err(Error::system("take over from start"))? {
         None => {
@@ -104,7 +109,7 @@ pub fn receive() -> Result<Option<[OwnedFd; 3]>, Error> {
             Ok(None)
         }
         Some(((), fds)) => fds.try_into().map(Some).map_err(|fds: Vec<OwnedFd>| Error::Usage {
-            problem: format!("the daemon was handed {} descriptors, not 3: only start makes one", fds.len()),
+            problem: format!("the daemon was handed {} descriptors, not 4: only start makes one", fds.len()),
         }),
     }
 }

@@ -101,8 +101,19 @@ fn is_only_record(layout: &Layout, known: &Known<'_>) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// containerd calls as soon as the connection breaks, which may be before a daemon that was killed has let go of its
+/// owner lock: then it is waited for. One that answers lives, and stays.
+pub fn await_dying(layout: &Layout, namespace: &str, group: &str) -> Result<(), Error> {
+    let pod = Pod::find(layout, namespace, group)?;
+    let Some(file) = pod.and_then(|pod| pod.read()) else { return Ok(()) };
+    if !owner::is_alive(layout, &file.owner)? || private::is_alive(&file.socket, ACKNOWLEDGE) {
+        return Ok(());
+    }
+    dies(layout, &file.owner).map(drop)
+}
+
 /// Whether the daemon is dead soon.
-pub fn dies(layout: &Layout, owner: &str) -> Result<bool, Error> {
+fn dies(layout: &Layout, owner: &str) -> Result<bool, Error> {
     let deadline = Instant::now() + DYING;
     while owner::is_alive(layout, owner)? {
         if Instant::now() >= deadline {

@@ -4,10 +4,7 @@
 //! something runs in a task of its own, and the handler only waits for it. State, Pids, Connect and Wait are answered
 //! from memory.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use containerd_shim_protos::{
@@ -62,7 +59,7 @@ impl TaskService {
         &self,
         verb: impl FnOnce(&Runtime) -> std::result::Result<T, Error> + Send + 'static,
     ) -> Result<T> {
-        self.daemon.verbs.fetch_add(1, Ordering::Relaxed);
+        self.daemon.called();
         match self.daemon.blocking(verb).await {
             Ok(result) => result.map_err(|e| status(&e)),
             Err(e) => Err(get_rpc_status(Code::INTERNAL, e)),
@@ -132,7 +129,7 @@ impl Task for TaskService {
             },
             options: options::of(&req.options).map_err(|e| status(&e))?,
         };
-        self.daemon.verbs.fetch_add(1, Ordering::Relaxed);
+        self.daemon.called();
         // Without a wait between the two: a daemon that is not leaving now does not leave any more.
         let container = self.daemon.runtime.register(&input).map_err(|e| status(&e))?;
         self.daemon.promise_kept(&container.id);
@@ -162,7 +159,7 @@ impl Task for TaskService {
         self.snapshot(&req.id, &req.exec_id)?;
         let container = self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?;
         let daemon = self.daemon.clone();
-        daemon.verbs.fetch_add(1, Ordering::Relaxed);
+        daemon.called();
         // A task of its own, as in Create: whoever started it may be gone.
         let started = tokio::spawn(async move {
             let started = daemon.blocking(move |runtime| runtime.start(&req.id)).await;
@@ -219,7 +216,7 @@ impl Task for TaskService {
         self.snapshot(&req.id, &req.exec_id)?;
         let container = self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?;
         let daemon = self.daemon.clone();
-        daemon.verbs.fetch_add(1, Ordering::Relaxed);
+        daemon.called();
         let killed = tokio::spawn(async move {
             let killed = daemon.blocking(move |runtime| runtime.kill(&req.id, req.signal)).await;
             if let Ok(Ok(Some(grace))) = &killed {

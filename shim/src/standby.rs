@@ -1,12 +1,12 @@
-//! The `gc` that stands by while a `delete` works. containerd asks once: whatever becomes of that `delete` - it fails, it
-//! hangs, it is killed - the end of a pipe tells its `gc`, which goes on in its place.
+//! The `gc` that stands by where nobody would be called: while a `delete` works, which containerd asks once, and from the
+//! end of `start` to containerd's first call, before which it asks for no `delete`. Whoever holds the other end of its
+//! pipe does without it; the end of that pipe without a word - an error, a hang, a kill - is its turn.
 //!
-//! `delete` owns the process until it has done all of its work and dismisses it. Dropped before, the pipe ends, and the
-//! process lives on for itself: detached, bounded, its stdio on /dev/null.
+//! It lives on for itself: detached, bounded, its stdio on /dev/null.
 
 use std::{
     fs::File,
-    io::Read as _,
+    io::{Read as _, Write as _},
     os::{fd::OwnedFd, unix::process::CommandExt},
     process::{Child, Command, Stdio},
 };
@@ -19,7 +19,31 @@ use rustix::{
 
 use crate::{error::Error, flags::Flags, handover::take_stdin};
 
-/// A `gc` that waits.
+/// What is said to it.
+const DISMISSED: &[u8] = b"d";
+
+/// A pipe: its own end, and that of whom it stands by for.
+pub fn line() -> Result<(OwnedFd, OwnedFd), Error> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(Error::system("make a pipe"))
+}
+
+/// Spawns it at its end of the pipe, for a transaction of the container, or only for what a dead daemon leaves.
+pub fn spawn(flags: &Flags, group: &str, txid: Option<&str>, line: OwnedFd) -> Result<Child, Error> {
+    Command::new("/proc/self/exe")
+        .arg0("containerd-shim-urunc-v2")
+        .args(["-namespace", &flags.namespace, "-address", &flags.address, "-id", &flags.id])
+        .args(["-group", group])
+        .args(txid.into_iter().flat_map(|txid| ["-txid", txid]))
+        .arg("gc")
+        .current_dir("/")
+        .stdin(Stdio::from(line))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(Error::system("spawn gc"))
+}
+
+/// The one of a `delete`, which sees its end.
 pub struct Standby {
     child: Child,
     process: Process,
@@ -27,19 +51,10 @@ pub struct Standby {
 }
 
 impl Standby {
-    /// Spawns it, for this transaction of the container.
-    pub fn spawn(flags: &Flags, group: &str, txid: &str) -> Result<Self, Error> {
-        let (theirs, line) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::system("make a pipe"))?;
-        let mut child = Command::new("/proc/self/exe")
-            .arg0("containerd-shim-urunc-v2")
-            .args(["-namespace", &flags.namespace, "-address", &flags.address, "-id", &flags.id])
-            .args(["-group", group, "-txid", txid, "gc"])
-            .current_dir("/")
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(Error::system("spawn gc"))?;
+    /// Spawns it.
+    pub fn spawn(flags: &Flags, group: &str, txid: Option<&str>) -> Result<Self, Error> {
+        let (theirs, line) = line()?;
+        let mut child = spawn(flags, group, txid, theirs)?;
         match Process::of_child(child.id()) {
             Ok(process) => Ok(Self { child, process, _line: line }),
             Err(e) => {
@@ -58,10 +73,14 @@ impl Standby {
     }
 }
 
-/// For the `gc`: waits until its `delete` has ended without a word.
-pub fn await_turn() -> Result<(), Error> {
-    let mut line = File::from(take_stdin().map_err(Error::system("take over from delete"))?);
-    // Nothing is ever written: this is its end.
-    line.read(&mut [0]).map_err(Error::system("take over from delete"))?;
-    Ok(())
+/// Tells the one at the other end that it is not needed any more.
+pub fn dismiss(line: OwnedFd) {
+    // One that was never there, or is gone, needs no word.
+    File::from(line).write_all(DISMISSED).ok();
+}
+
+/// For the `gc`: waits for its turn. `false`: it was dismissed.
+pub fn await_turn() -> Result<bool, Error> {
+    let mut line = File::from(take_stdin().map_err(Error::system("take over"))?);
+    line.read(&mut [0]).map(|bytes| bytes == 0).map_err(Error::system("take over"))
 }

@@ -5,7 +5,10 @@
 
 use std::{
     fs, io,
-    os::unix::{fs::DirBuilderExt, net::UnixListener},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::DirBuilderExt, net::UnixListener},
+    },
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -22,7 +25,7 @@ use rustix::{
     process::{Resource, getrlimit, umask},
 };
 
-use crate::{bootstrap::Asked, error::Error, flags::Flags, handover::Daemon, private};
+use crate::{bootstrap::Asked, error::Error, flags::Flags, handover::Daemon, private, standby};
 
 /// How many files a daemon must be able to open: one container takes about 36.
 const LEAST_DESCRIPTORS: u64 = 64;
@@ -91,7 +94,7 @@ fn locked(
         remove_socket(&stale)?;
     }
     let socket = asked.socket_dir.join(hex_digest(&[&flags.address, &flags.namespace, group]));
-    Started::new(layout, pod, keeper, socket)?.answer(asked)
+    Started::new(layout, pod, keeper, socket)?.answer(flags, group, asked)
 }
 
 /// The address of a daemon that answers. A daemon that leaves is waited for; one that lives and is silent is an error:
@@ -134,6 +137,8 @@ struct Started<'a> {
     file: PodFile,
     owner: Option<Owner>,
     daemon: Option<Daemon>,
+    /// The end of the one who stands by for it.
+    line: Option<OwnedFd>,
 }
 
 impl<'a> Started<'a> {
@@ -142,7 +147,7 @@ impl<'a> Started<'a> {
         let owner = Owner::create(layout, instance)?;
         let mut file = pod.file_of(owner.instance(), socket);
         file.daemon = daemon.id().cloned();
-        let mut started = Self { pod, file, owner: None, daemon: None };
+        let mut started = Self { pod, file, owner: None, daemon: None, line: None };
         // Before the socket is made, so that whoever cleans up knows where it is.
         let listener = pod.write(&started.file).map_err(Error::from).and_then(|()| {
             fault::point("start.pod").map_err(runtime_core::Error::from)?;
@@ -152,18 +157,26 @@ impl<'a> Started<'a> {
         let handed = listener.and_then(|listener| {
             fault::point("start.bound").map_err(runtime_core::Error::from)?;
             pod.write(&started.file)?;
-            daemon.hand_over(&listener, owner.fd())
+            let (line, its) = standby::line()?;
+            daemon.hand_over(&listener, owner.fd(), &its)?;
+            Ok(line)
         });
         (started.owner, started.daemon) = (Some(owner), Some(daemon));
-        handed.map(|()| started)
+        started.line = Some(handed?);
+        Ok(started)
     }
 
-    /// Prints the address and lets the daemon go.
-    fn answer(mut self, asked: &Asked) -> Result<(), Error> {
+    /// Prints the address and lets the daemon go. If that one is killed before containerd's first call, containerd asks
+    /// nobody to clean up: until then somebody stands by.
+    fn answer(mut self, flags: &Flags, group: &str, asked: &Asked) -> Result<(), Error> {
         fault::point("start.answer").map_err(runtime_core::Error::from)?;
         let address = address(&self.file.socket);
         write_address(&address)?;
         asked.answer(&address)?;
+        if let Some(line) = self.line.take() {
+            // A daemon without one serves as well.
+            drop(standby::spawn(flags, group, None, line).ok());
+        }
         if let Some(daemon) = self.daemon.take() {
             daemon.let_go()?;
         }

@@ -39,6 +39,40 @@ fn leave(bench: &Bench, shim: &Shim, bundle: Bundle) {
     bundle.remove();
 }
 
+/// Before containerd's first call it asks nobody to clean up.
+#[test]
+fn a_daemon_that_is_killed_before_it_is_called_leaves_nothing() {
+    let Some(bench) = Bench::with_faults() else { return };
+    for round in 0..5 {
+        let bundle = idle(&bench, "c1");
+        let started = bench.run_start(&bundle, b"").wait();
+        assert_eq!(started.code, Some(0), "{}", started.stderr);
+        assert_eq!(bench.actions("gc").len(), 1, "round {round}: nobody stands by");
+        bench.actions("daemon").iter().for_each(Proc::kill);
+        eventually("nothing is left", || !bench.socket("c1").exists() && !bench.pod_file("c1").exists());
+        eventually("gc has ended", || bench.actions("gc").is_empty());
+        bundle.remove();
+        bench.check();
+    }
+    // The first call dismisses it.
+    let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
+    eventually("gc has ended", || bench.actions("gc").is_empty());
+    // That of a `delete` that finds a daemon only, and is killed.
+    bench.end(&shim, bundle);
+    let bundle = idle(&bench, "c1");
+    bench.start(&bundle).daemon.stop();
+    bench.actions("gc").iter().for_each(Proc::kill);
+    let delete = bench.run_delete(&bundle);
+    eventually("somebody stands by", || !bench.actions("gc").is_empty());
+    delete.process().kill();
+    delete.wait();
+    bench.actions("daemon").iter().for_each(Proc::kill);
+    eventually("nothing is left", || !bench.socket("c1").exists() && !bench.pod_file("c1").exists());
+    eventually("gc has ended", || bench.actions("gc").is_empty());
+    bundle.remove();
+    bench.finish();
+}
+
 /// A daemon that cannot open a file can neither take a call nor leave.
 #[test]
 fn too_few_descriptors_are_refused_before_anything_is_made() {

@@ -117,7 +117,7 @@ fn complain(error: &Error) {
         cause = error.source();
     }
     // Nobody is left to be told that stderr is closed.
-    let _ = writeln!(stderr(), "{line}");
+    let _ = writeln!(stderr(), "{}", print::plain(&line));
 }
 
 /// Prints what clap has to say: help and version are its "errors" too.

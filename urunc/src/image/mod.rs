@@ -106,8 +106,8 @@ impl BuildArgs {
         // Where JSON goes to stderr, it is in the JSON.
         if let (Some(why), false) = (&report.refused, json && to_stdout) {
             let warning =
-                format!("urunc: warning: the image is right, but no guest of it starts today: {why}\n");
-            print::text(&mut stderr(), &warning)?;
+                format!("urunc: warning: the image is right, but no guest of it starts today: {why}");
+            print::text(&mut stderr(), &(print::plain(&warning) + "\n"))?;
         }
         let to: &mut dyn Write = if to_stdout { &mut stderr() } else { &mut stdout() };
         if json { print::json(to, &report) } else { print::text(to, &table(&report)) }

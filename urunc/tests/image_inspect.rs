@@ -8,7 +8,7 @@ mod snapshot;
 
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{Command, Stdio},
@@ -205,8 +205,11 @@ fn layers_of_others_are_read_and_nothing_is_written_outside() {
     fs::create_dir(&layout).unwrap();
     fs::write(layout.join("below.tar"), below).unwrap();
     fs::write(layout.join("above.tar"), gzip.finish().unwrap()).unwrap();
-    fs::write(layout.join("config.json"), json!({"config": {"Cmd": ["/init"]}}).to_string()).unwrap();
     let write = |layers: &[&str]| {
+        let id = |layer: &&str| fs::read(layout.join(layer)).map_or(String::new(), |bytes| diff_id(&bytes));
+        let ids: Vec<String> = layers.iter().map(id).collect();
+        let config = json!({"config": {"Cmd": ["/init"]}, "rootfs": {"type": "layers", "diff_ids": ids}});
+        fs::write(layout.join("config.json"), config.to_string()).unwrap();
         let manifest = json!([{"Config": "config.json", "RepoTags": ["x:1"], "Layers": layers}]);
         fs::write(layout.join("manifest.json"), manifest.to_string()).unwrap();
         pack(&layout, &folder.path().join("image.tar"));
@@ -268,21 +271,124 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Another layer in a layout, and descriptors that say so.
-fn put_layer(layout: &Path, bytes: &[u8]) {
-    let blobs = layout.join("blobs/sha256");
-    let put = |descriptor: &mut Value, bytes: &[u8]| {
-        let hex = sha256(bytes);
-        fs::write(blobs.join(&hex), bytes).unwrap();
-        descriptor["digest"] = format!("sha256:{hex}").into();
-        descriptor["size"] = bytes.len().into();
-    };
-    let mut index: Value = serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
-    let hex = index["manifests"][0]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
-    let mut manifest: Value = serde_json::from_slice(&fs::read(blobs.join(hex)).unwrap()).unwrap();
-    put(&mut manifest["layers"][0], bytes);
-    put(&mut index["manifests"][0], manifest.to_string().as_bytes());
+/// Other documents in a layout - its manifest and its config -, and descriptors that say so.
+fn edit(layout: &Path, change: impl FnOnce(&mut Value, &mut Value)) {
+    let blobs = layout.join("blobs");
+    let read = |path: &Path| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
+    let said =
+        |descriptor: &Value| read(&blobs.join(descriptor["digest"].as_str().unwrap().replace(':', "/")));
+    let mut index = read(&layout.join("index.json"));
+    let mut manifest = said(&index["manifests"][0]);
+    let mut config = said(&manifest["config"]);
+    let before = config.clone();
+    change(&mut manifest, &mut config);
+    if config != before {
+        put(layout, &mut manifest["config"], config.to_string().as_bytes());
+    }
+    put(layout, &mut index["manifests"][0], manifest.to_string().as_bytes());
     fs::write(layout.join("index.json"), index.to_string()).unwrap();
+}
+
+/// Another blob in a layout, and a descriptor that says so.
+fn put(layout: &Path, descriptor: &mut Value, bytes: &[u8]) {
+    let hex = sha256(bytes);
+    fs::write(layout.join("blobs/sha256").join(&hex), bytes).unwrap();
+    descriptor["digest"] = format!("sha256:{hex}").into();
+    descriptor["size"] = bytes.len().into();
+}
+
+/// Another layer in a layout.
+fn put_layer(layout: &Path, bytes: &[u8]) {
+    edit(layout, |manifest, config| {
+        put(layout, &mut manifest["layers"][0], bytes);
+        config["rootfs"]["diff_ids"][0] = diff_id(bytes).into();
+    });
+}
+
+/// The digest of a layer's tar stream.
+fn diff_id(bytes: &[u8]) -> String {
+    let mut plain = Vec::new();
+    match bytes.starts_with(&[0x1f, 0x8b]) {
+        true => flate2::read::GzDecoder::new(bytes).read_to_end(&mut plain).unwrap(),
+        false => plain.write(bytes).unwrap(),
+    };
+    format!("sha256:{}", sha256(&plain))
+}
+
+/// As containerd would refuse it.
+#[test]
+fn a_document_that_lacks_what_containerd_needs_is_why_not() {
+    let folder = folder();
+    let (layout, layer) = layout(folder.path());
+    let index = fs::read(layout.join("index.json")).unwrap();
+    let bytes = fs::read(layer).unwrap();
+    let why = |wanted: &str| {
+        let (status, report) = inspect(folder.path(), &["layout"]);
+        assert_eq!((status, &report["plan"]), (1, &Value::Null), "{wanted}: {report}");
+        assert!(report["why_not"].as_str().unwrap().contains(wanted), "{wanted}: {report}");
+        fs::write(layout.join("index.json"), &index).unwrap();
+    };
+    let config = |config: Value| edit(&layout, |_, now| *now = config);
+    config(json!([1]));
+    why("the image's config is no JSON object");
+    config(json!({"config": {"Cmd": ["/init"]}}));
+    why("rootfs.diff_ids: is missing");
+    edit(&layout, |_, config| config["rootfs"]["diff_ids"] = json!([]));
+    why("rootfs.diff_ids: has 0 digests, and the image 1 layers");
+    let other = format!("sha256:{}", sha256(b"other"));
+    edit(&layout, |_, config| config["rootfs"]["diff_ids"][0] = other.clone().into());
+    why(&format!("rootfs.diff_ids[0]: says {other:?}, and layer "));
+    // What follows the end of the archive counts, too.
+    let longer = [&bytes[..], &[0; 512]].concat();
+    edit(&layout, |manifest, _| put(&layout, &mut manifest["layers"][0], &longer));
+    why(&format!("is {} unpacked", diff_id(&longer)));
+    put_layer(&layout, &longer);
+    assert_eq!(inspect(folder.path(), &["layout"]).0, 0);
+    fs::write(layout.join("index.json"), &index).unwrap();
+
+    edit(&layout, |manifest, _| manifest["layers"][0]["size"] = json!(-1));
+    why("layers[0].size: -1 is no number of bytes");
+    edit(&layout, |manifest, _| manifest["config"]["size"] = Value::Null);
+    why("config.size: is missing");
+    let mut unsized_index: Value = serde_json::from_slice(&index).unwrap();
+    unsized_index["manifests"][0].as_object_mut().unwrap().remove("size");
+    fs::write(layout.join("index.json"), unsized_index.to_string()).unwrap();
+    why("manifests[0].size: is missing");
+    assert_eq!(inspect(folder.path(), &["layout"]).0, 0);
+}
+
+/// An image is hostile: what it is called stays in the line where it is told.
+#[test]
+fn no_name_of_an_image_writes_lines_of_its_own() {
+    let folder = folder();
+    let (layout, _) = layout(folder.path());
+    let hostile = "x\nRUNS HERE  yes\u{1b}[2K\r";
+    edit(&layout, |manifest, config| {
+        let key = format!("com.urunc.unikernel.{hostile}");
+        manifest["annotations"][&key] = "1".into();
+        config["config"]["Labels"][&key] = "2".into();
+    });
+    let path = layout.join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    index["manifests"][0]["annotations"]["io.containerd.image.name"] = hostile.into();
+    fs::write(&path, index.to_string()).unwrap();
+    let args = ["image", "inspect", "layout", "--annotation", "com.urunc.unikernel.binary=/nowhere"];
+    let (status, stdout, stderr) = run(&mut command(folder.path(), &args));
+    let text = String::from_utf8(stdout).unwrap();
+    assert_eq!((status, stderr.as_str()), (1, ""), "{text}");
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("RUNS HERE")).count(), 1, "{text}");
+    assert_eq!(text.matches(r"x\nRUNS HERE  yes\u{1b}[2K\r").count(), 3, "{text}");
+    // JSON has its own way to say it.
+    assert_eq!(inspect(folder.path(), &["layout"]).1["image"], hostile);
+    // Nor does what is told of an image that is none.
+    let manifest = json!([{"Config": hostile, "RepoTags": [], "Layers": []}]);
+    fs::create_dir(folder.path().join("none")).unwrap();
+    fs::write(folder.path().join("none/manifest.json"), manifest.to_string()).unwrap();
+    pack(&folder.path().join("none"), &folder.path().join("none.tar"));
+    let told = unreadable(folder.path(), "none.tar");
+    assert!(told.contains(r"x\nRUNS HERE  yes\u{1b}[2K\r: is not there"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
 }
 
 /// As containerd would refuse it.

@@ -18,20 +18,24 @@ pub struct Blob {
     /// The name of its file.
     pub name: String,
     digest: String,
-    size: Option<u64>,
+    /// In bytes; else what its descriptor says instead.
+    size: Result<u64, String>,
 }
 
 impl Blob {
-    /// From a descriptor.
-    pub fn of(descriptor: &Value) -> Result<Self, String> {
+    /// From a descriptor, which `field` is.
+    pub fn of(field: &str, descriptor: &Value) -> Result<Self, String> {
         let digest = descriptor["digest"].as_str().unwrap_or_default();
         let is_hex = |hex: &str| !hex.is_empty() && hex.bytes().all(|b| b.is_ascii_hexdigit());
         match digest.split_once(':') {
             Some((algorithm, hex)) if algorithm.bytes().all(|b| b.is_ascii_alphanumeric()) && is_hex(hex) => {
-                let size = descriptor["size"].as_u64();
+                let size = descriptor["size"].as_u64().ok_or_else(|| match &descriptor["size"] {
+                    Value::Null => format!("{field}.size: is missing"),
+                    other => format!("{field}.size: {other} is no number of bytes"),
+                });
                 Ok(Self { name: format!("blobs/{algorithm}/{hex}"), digest: digest.to_owned(), size })
             }
-            _ => Err(format!("{digest:?} is no digest")),
+            _ => Err(format!("{field}.digest: {digest:?} is no digest")),
         }
     }
 
@@ -42,8 +46,15 @@ impl Blob {
             return Ok(Some(format!("{name}: {digest} is not checked, for only {ALGORITHM} is")));
         }
         let mut part = files.open(name)?;
-        if let Some(size) = size.filter(|size| *size != part.size()) {
-            return Ok(Some(format!("{name}: has {} bytes, and its descriptor says {size}", part.size())));
+        match size {
+            Err(problem) => return Ok(Some(problem.clone())),
+            Ok(size) if *size != part.size() => {
+                return Ok(Some(format!(
+                    "{name}: has {} bytes, and its descriptor says {size}",
+                    part.size()
+                )));
+            }
+            Ok(_) => {}
         }
         let fail = |e: io::Error| format!("{name}: {e}");
         if part.size() > MOST {

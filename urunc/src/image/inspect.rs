@@ -78,9 +78,9 @@ impl Args {
                 (planned, keys_of_image(root).unwrap_or_default())
             })
             .map_err(open)?;
-        let is_altered = !image.altered.is_empty();
+        let is_refused = !image.refused.is_empty();
         let (plan, mut why_not) = match planned {
-            _ if is_altered => (None, Some(image.altered.join("; "))),
+            _ if is_refused => (None, Some(image.refused.join("; "))),
             Ok(plan) => (Some(Shown::of(&plan, None)), None),
             Err(e) => (None, Some(e.chain())),
         };
@@ -89,7 +89,7 @@ impl Args {
             kinds.for_each(|(path, kind)| why.push_str(&format!("; {path:?} is {kind}")));
         }
         if let Some(why) = &mut why_not
-            && !is_altered
+            && !is_refused
             && keys.is_empty()
             && !image.annotations.is_empty()
         {

@@ -29,8 +29,8 @@ pub struct Image {
     pub command: Vec<String>,
     /// The contract's keys in the manifest's annotations and the config's labels.
     pub annotations: Vec<(String, String)>,
-    /// The blobs that are not what their descriptors say. If there are any, no layer is read.
-    pub altered: Vec<String>,
+    /// Why no containerd takes it in: fields that are missing, blobs and layers that are not what is said of them.
+    pub refused: Vec<String>,
 }
 
 impl Image {
@@ -44,7 +44,7 @@ impl Image {
             // A root file system may have files of any name; an OCI layout says that it is one.
             if !(files.has("oci-layout") && files.has("index.json")) {
                 let root = Root::Folder(File::open(path).map_err(open)?);
-                return Ok(Self { root, name: None, command: vec![], annotations: vec![], altered: vec![] });
+                return Ok(Self { root, name: None, command: vec![], annotations: vec![], refused: vec![] });
             }
             files
         } else if kind.is_file() {
@@ -55,13 +55,21 @@ impl Image {
             return Err(Error::NotAFile { option: "IMAGE", path, found, wanted });
         };
         let documents = Documents::read(&files).map_err(bad)?;
+        let Documents { name, command, annotations, layers, mut refused, diff_ids } = documents;
         let mut tree = Tree::default();
-        for name in documents.layers.iter().filter(|_| documents.altered.is_empty()) {
-            let layer = files.open(name).map_err(bad)?;
-            tree.add(layer).map_err(|e| bad(format!("layer {name}: {e}")))?;
+        // Of what is not what it says, nothing more is read.
+        if refused.is_empty() {
+            for (number, name) in layers.iter().enumerate() {
+                let layer = files.open(name).map_err(bad)?;
+                let found = tree.add(layer).map_err(|e| bad(format!("layer {name}: {e}")))?;
+                let says = diff_ids.get(number).map_or("", String::as_str);
+                if says != found {
+                    let field = format!("rootfs.diff_ids[{number}]");
+                    refused.push(format!("{field}: says {says:?}, and layer {name} is {found} unpacked"));
+                }
+            }
         }
-        let Documents { name, command, annotations, altered, .. } = documents;
-        Ok(Self { root: Root::Layers(tree), name, command, annotations, altered })
+        Ok(Self { root: Root::Layers(tree), name, command, annotations, refused })
     }
 }
 
@@ -72,7 +80,9 @@ struct Documents {
     command: Vec<String>,
     annotations: Vec<(String, String)>,
     layers: Vec<String>,
-    altered: Vec<String>,
+    /// The digests of the layers' tar streams, as many as there are layers.
+    diff_ids: Vec<String>,
+    refused: Vec<String>,
 }
 
 impl Documents {
@@ -81,11 +91,11 @@ impl Documents {
         let config = if files.has("index.json") {
             let manifest = documents.manifest(files, &json(files, "index.json")?, DEEPEST)?;
             documents.take_keys(&manifest["annotations"]);
-            for layer in manifest["layers"].as_array().into_iter().flatten() {
-                let layer = documents.blob(files, layer)?;
+            for (number, layer) in manifest["layers"].as_array().into_iter().flatten().enumerate() {
+                let layer = documents.blob(files, &format!("layers[{number}]"), layer)?;
                 documents.layers.push(layer);
             }
-            documents.blob(files, &manifest["config"])?
+            documents.blob(files, "config", &manifest["config"])?
         } else if files.has("manifest.json") {
             // As `docker save` wrote it before it knew OCI.
             let all = json(files, "manifest.json")?;
@@ -98,7 +108,12 @@ impl Documents {
         } else {
             return Err("neither index.json nor manifest.json is in it as a regular file".to_owned());
         };
-        let config = json(files, &config)?;
+        let name = config;
+        let config = json(files, &name)?;
+        match diff_ids(&config, documents.layers.len()) {
+            Ok(ids) => documents.diff_ids = ids,
+            Err(problem) => documents.refused.push(format!("{name}: {problem}")),
+        }
         let words = |key: &str| {
             let words = config["config"][key].as_array().into_iter().flatten();
             words.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
@@ -111,14 +126,15 @@ impl Documents {
     /// The manifest for this machine's kind.
     fn manifest(&mut self, files: &Files, index: &Value, depth: usize) -> Result<Value, String> {
         let manifests = index["manifests"].as_array().ok_or("its index lists no manifests")?;
-        let fits = |m: &&Value| {
+        let fits = |m: &Value| {
             let platform = &m["platform"];
             platform.is_null() || (platform["architecture"] == "amd64" && platform["os"] == "linux")
         };
-        let chosen = manifests.iter().find(fits).ok_or("it has no manifest for linux/amd64")?;
+        let chosen = manifests.iter().enumerate().find(|(_, m)| fits(m));
+        let (number, chosen) = chosen.ok_or("it has no manifest for linux/amd64")?;
         let name = chosen["annotations"]["io.containerd.image.name"].as_str().map(str::to_owned);
         self.name = self.name.take().or(name);
-        let document = json(files, &self.blob(files, chosen)?)?;
+        let document = json(files, &self.blob(files, &format!("manifests[{number}]"), chosen)?)?;
         match document["manifests"].is_array() {
             true if depth == 0 => Err("its indices lie too deep in one another".to_owned()),
             true => self.manifest(files, &document, depth - 1),
@@ -126,10 +142,10 @@ impl Documents {
         }
     }
 
-    /// The name of a blob's file, after a look at what is there.
-    fn blob(&mut self, files: &Files, descriptor: &Value) -> Result<String, String> {
-        let blob = Blob::of(descriptor)?;
-        self.altered.extend(blob.differs(files)?);
+    /// The name of a blob's file, after a look at what is there. `field` is its descriptor.
+    fn blob(&mut self, files: &Files, field: &str, descriptor: &Value) -> Result<String, String> {
+        let blob = Blob::of(field, descriptor)?;
+        self.refused.extend(blob.differs(files)?);
         Ok(blob.name)
     }
 
@@ -141,6 +157,18 @@ impl Documents {
         }
         self.annotations.sort();
         self.annotations.dedup();
+    }
+}
+
+/// The digests that a config has for so many layers.
+fn diff_ids(config: &Value, layers: usize) -> Result<Vec<String>, String> {
+    if !config.is_object() {
+        return Err("the image's config is no JSON object".to_owned());
+    }
+    let ids = config["rootfs"]["diff_ids"].as_array().ok_or("rootfs.diff_ids: is missing, or no list")?;
+    match ids.len() == layers {
+        true => Ok(ids.iter().map(|id| id.as_str().unwrap_or_default().to_owned()).collect()),
+        false => Err(format!("rootfs.diff_ids: has {} digests, and the image {layers} layers", ids.len())),
     }
 }
 

@@ -7,13 +7,16 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, Seek},
+    io::{self, Read, Seek, Write},
     path::{Component, Path, PathBuf},
 };
 
 use tar::EntryType;
 
-use super::files::{MOST, MOST_ENTRIES, Part, describe_entry, too_large};
+use super::{
+    archive::Measure,
+    files::{MOST, MOST_ENTRIES, Part, describe_entry, too_large},
+};
 
 /// How many links may lead to one another, as in Linux.
 const MOST_LINKS: usize = 40;
@@ -43,10 +46,10 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Puts a layer on top.
-    pub fn add(&mut self, part: Part) -> io::Result<()> {
+    /// Puts a layer on top; the digest of its tar stream, which an image's config calls its diff id.
+    pub fn add(&mut self, part: Part) -> io::Result<String> {
         let layer = self.layers.len();
-        let mut archive = tar::Archive::new(part.plain()?);
+        let mut archive = tar::Archive::new(Measured { from: part.plain()?, measure: Measure::default() });
         for (number, entry) in archive.entries()?.enumerate() {
             let entry = entry?;
             self.bytes = self.bytes.saturating_add(entry.size());
@@ -89,7 +92,13 @@ impl Tree {
             self.nodes.insert(path, (layer, node));
         }
         self.layers.push(part);
-        Ok(())
+        // The digest is of what follows the last entry, too.
+        let mut stream = archive.into_inner();
+        io::copy(&mut stream, &mut io::sink())?;
+        match stream.measure.finish() {
+            (_, MOST..) => Err(too_large()),
+            (digest, _) => Ok(digest),
+        }
     }
 
     /// What is at a real path.
@@ -191,6 +200,20 @@ impl Tree {
         for path in gone {
             self.nodes.remove(&path);
         }
+    }
+}
+
+/// A stream that is measured as it is read.
+struct Measured {
+    from: Box<dyn Read>,
+    measure: Measure,
+}
+
+impl Read for Measured {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.from.read(buffer)?;
+        self.measure.write_all(&buffer[..n])?;
+        Ok(n)
     }
 }
 

@@ -55,7 +55,7 @@ impl Step<Cx<'_>> for LoggerStep {
         let Some(process) = find(cx.record)? else { return Ok(Undone::WasAbsent) };
         let time = end_wait(cx.record).min(left(deadline.checked_sub(REST).unwrap_or(deadline)));
         let now = Instant::now();
-        if !process.wait(Some(time * 2 / 3))? {
+        if !process.wait(Some(by_itself(time)))? {
             tracing::warn!(
                 id = cx.record.id,
                 pid = process.pid(),
@@ -82,6 +82,11 @@ fn ready_wait(left: Duration) -> Duration {
 fn end_wait(record: &Record) -> Duration {
     let ran = record.journal.entries().iter().any(|entry| entry.section == START);
     fault::deadline("deadline.logger.end", if ran { END_WAIT } else { UNUSED_WAIT })
+}
+
+/// How much of the time to end is before SIGTERM.
+fn by_itself(time: Duration) -> Duration {
+    time * 2 / 3
 }
 
 /// Asks it to end. What has not, and what it leaves in its session, is killed at `last`.
@@ -152,5 +157,11 @@ mod tests {
     fn a_logger_has_ten_seconds_to_get_ready_and_no_more_than_its_create() {
         assert_eq!(ready_wait(Duration::from_secs(20)), Duration::from_secs(10));
         assert_eq!(ready_wait(Duration::from_secs(4)), Duration::from_secs(4));
+    }
+
+    #[test]
+    fn a_logger_has_twelve_seconds_to_end_and_is_asked_to_after_eight() {
+        assert_eq!(END_WAIT, Duration::from_secs(12));
+        assert_eq!(by_itself(END_WAIT), Duration::from_secs(8));
     }
 }

@@ -90,20 +90,39 @@ pub(super) fn parse(
     Ok(said)
 }
 
-/// The key whose last name stands at `span`, as it is written there and in the table's header above.
+/// The whole name of the key that is there twice, and whose last name stands at `span`: the text is read once more
+/// with another name there. Where even that does not find it, the last name alone.
 fn key_at(text: &str, span: Range<usize>) -> String {
-    let (before, last) = (text.get(..span.start).unwrap_or_default(), text.get(span).unwrap_or_default());
-    let (lines, line) = before.rsplit_once('\n').unwrap_or(("", before));
-    if let Some(header) = line.trim_start().strip_prefix('[') {
-        return format!("{header}{last}");
+    let last = text.get(span.clone()).unwrap_or_default().to_owned();
+    let (Some(before), Some(after)) = (text.get(..span.start), text.get(span.end..)) else { return last };
+    let once = format!("{before}_once_{after}");
+    let (table, _) = DeTable::parse_recoverable(&once);
+    table_of(table.get_ref(), "", span.start).map_or(last.clone(), |table| below(&table, &last))
+}
+
+/// The name of the table in which a key stands at `start`.
+fn table_of(table: &DeTable<'_>, name: &str, start: usize) -> Option<String> {
+    table.iter().find_map(|(key, value)| match key.span().start == start {
+        true => Some(name.to_owned()),
+        false => table_in(value.get_ref(), &below(name, &own(key.get_ref())), start),
+    })
+}
+
+fn table_in(value: &DeValue<'_>, name: &str, start: usize) -> Option<String> {
+    match value {
+        DeValue::Table(inner) => table_of(inner, name, start),
+        DeValue::Array(values) => values.iter().find_map(|value| table_in(value.get_ref(), name, start)),
+        _ => None,
     }
-    let header =
-        lines.lines().rev().find_map(|line| Some(line.trim_start().strip_prefix('[')?.split_once(']')?.0));
-    let table = header.map(|header| format!("{header}.")).unwrap_or_default();
-    // What an inline table is the value of.
-    let outer =
-        line.split_once('=').map_or(line.trim().to_owned(), |(outer, _)| format!("{}.", outer.trim()));
-    format!("{table}{outer}{last}")
+}
+
+fn below(above: &str, own: &str) -> String {
+    if above.is_empty() { own.to_owned() } else { format!("{above}.{own}") }
+}
+
+/// A name with a dot in it was quoted: it is one name, and no table with a key in it.
+fn own(name: &str) -> String {
+    if name.contains('.') { format!("{name:?}") } else { name.to_owned() }
 }
 
 fn walk(
@@ -116,12 +135,7 @@ fn walk(
 ) -> Result<(), Error> {
     for (name, value) in table {
         let origin = source.at(text, &name.span());
-        // A name with a dot in it was quoted: it is one name, and no table with a key in it.
-        let own = match name.get_ref() {
-            own if own.contains('.') => format!("{own:?}"),
-            own => own.to_string(),
-        };
-        let name = if above.is_empty() { own } else { format!("{above}.{own}") };
+        let name = below(above, &own(name.get_ref()));
         let problem = match (key::find(&name), value.get_ref()) {
             (None, DeValue::Table(inner)) if key::is_table(&name) => {
                 walk(source, text, &name, inner, wrong, said)?;

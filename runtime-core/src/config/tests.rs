@@ -77,6 +77,10 @@ fn what_is_wrong_is_named_by_file_line_and_key() {
         ("[monitors]\nqemu.path = \"/x\"\nqemu.path = \"/x\"", "c.toml:3: monitors.qemu.path"),
         ("[monitors]\nqemu = { path = \"/x\", path = \"/x\" }", "c.toml:2: monitors.qemu.path"),
         ("log = 1\n[log]\n", "c.toml:2: log"),
+        ("[runtime]\naccel=\"\"\"\n[monitors.qemu]\n\"\"\"\naccel=\"tcg\"", "c.toml:5: runtime.accel"),
+        ("[runtime]\naccel='''\nx = '''\naccel=\"tcg\"\naccel=1", "c.toml:4: runtime.accel"),
+        ("[log]\nlevel=[\n[1]]\nlevel=1", "c.toml:4: log.level"),
+        ("[log]\na={b={c=1, \"c\"=2}}", "c.toml:2: log.a.b.\"c\""),
     ] {
         let twice = complaint(text);
         assert!(twice.starts_with(&format!("{wanted}: is not TOML: duplicate key")), "{twice}");

@@ -271,8 +271,8 @@ impl GuestPlan {
             Ok(rootfs) => (RootfsChoice::Chosen(rootfs.clone()), Some(rootfs)),
             Err(reason) => (RootfsChoice::AtStart(reason), None),
         };
-        let spoken = request.not_honoured.iter().copied();
-        let not_honoured = spoken.chain(facts.keys.unknown()).map(str::to_owned).collect();
+        let spoken = request.not_honoured.iter().cloned();
+        let not_honoured = spoken.chain(facts.keys.unknown().map(str::to_owned)).collect();
         let mut plan = Self {
             kernel: facts.keys.required(contract::BINARY)?.to_owned(),
             keys: facts.keys,

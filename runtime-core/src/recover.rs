@@ -106,7 +106,12 @@ pub fn unwind_orphan(
                 // Nothing tells what to look for.
                 return Err(Error::ForeignRecord { id: id.to_owned(), problem });
             }
-            tracing::warn!(namespace, id, problem, "a record is set aside; all that it was about is undone");
+            tracing::warn!(
+                namespace,
+                id,
+                problem,
+                "a record is set aside; what is known of it by other files is undone"
+            );
             dir.remove(lock)?;
             Ok(Outcome::Nothing)
         }

@@ -2,6 +2,7 @@
 //! touches nothing, so its errors leave nothing behind.
 
 mod sysctl;
+mod unlimited;
 
 use std::{
     collections::HashMap,
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub use sysctl::Sysctl;
+pub(crate) use unlimited::ignored;
 
 /// The most vCPUs that a guest gets.
 const MOST_VCPUS: u64 = 255;
@@ -113,7 +115,7 @@ pub struct Request {
     /// What the annotations give of the image contract.
     pub keys: Keys,
     /// What the spec asks for and nobody honours yet, for one line in the log.
-    pub not_honoured: Vec<&'static str>,
+    pub not_honoured: Vec<String>,
 }
 
 /// What a container is in its pod: containerd's CRI plug-in says so.
@@ -295,8 +297,8 @@ fn amount(value: i64) -> Amount {
 }
 
 /// What of the spec speaks of the guest and cannot be honoured inside it yet.
-fn not_honoured(spec: &Spec) -> Vec<&'static str> {
-    let mut names = Vec::new();
+fn not_honoured(spec: &Spec) -> Vec<String> {
+    let mut names: Vec<&str> = Vec::new();
     if let Some(p) = spec.process() {
         let defaults = ["PATH=", "HOSTNAME=", "TERM="];
         let env =
@@ -330,7 +332,15 @@ fn not_honoured(spec: &Spec) -> Vec<&'static str> {
     if spec.mounts().as_ref().is_some_and(|m| m.iter().any(foreign)) {
         names.push("mounts");
     }
-    names
+    if spec.linux().as_ref().and_then(|l| l.devices().as_ref()).is_some_and(|devices| !devices.is_empty()) {
+        names.push("linux.devices");
+    }
+    let resources =
+        spec.linux().as_ref().and_then(|l| l.resources().as_ref()).map(ignored).unwrap_or_default();
+    // A period without a quota limits nothing: every kubelet writes one.
+    let resources = resources.into_iter().filter(|name| !name.contains(' '));
+    let resources = resources.map(|name| format!("linux.resources.{name}"));
+    names.into_iter().map(str::to_owned).chain(resources).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! `delete`: containerd's last word on a container. It runs after every task, also after a clean one, while the daemon
 //! may still be leaving or living; twice at once; or for an id that was created anew meanwhile.
 //!
-//! It has 5 s and takes 4. It prints the recorded exit, else 137, and exits 0 only when everything is verifiably gone
-//! or not ours. What it cannot finish goes to a detached `gc`.
+//! It has 5 s and takes 4. It prints the recorded exit, else 137, and exits 0 only when everything that any file of
+//! ours tells of is verifiably gone, or not ours. What it cannot finish goes to a detached `gc`.
 
 use std::{
     ffi::OsStr,
@@ -34,7 +34,7 @@ use crate::{
     error::Error,
     events::timestamp,
     flags::Flags,
-    living::{ACKNOWLEDGE, Known, await_dying, hand_over, not_clean},
+    living::{ACKNOWLEDGE, Known, await_dying, hand_over, living, not_clean},
     logging,
     standby::Standby,
 };
@@ -259,16 +259,6 @@ fn clean_up_unknown(
     }
     unwind_orphan(layout, namespace, id, Told::Now, deadline)?;
     Ok(false)
-}
-
-/// The first one that lives.
-fn living<'a>(layout: &Layout, owners: &'a [String]) -> Result<Option<&'a String>, Error> {
-    for owner in owners {
-        if owner::is_alive(layout, owner)? {
-            return Ok(Some(owner));
-        }
-    }
-    Ok(None)
 }
 
 /// The group, by the bundle as far as it is still there.

@@ -16,7 +16,12 @@ use runtime_core::{
     sweep::tidy,
 };
 
-use crate::{error::Error, flags::Flags, living::await_dying, standby};
+use crate::{
+    error::Error,
+    flags::Flags,
+    living::{Known, await_dying, hand_over, living},
+    standby,
+};
 
 /// How long it tries.
 const BOUND: Duration = Duration::from_secs(600);
@@ -53,10 +58,14 @@ fn finish(flags: &Flags, layout: &Layout) -> Result<(), Error> {
         let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else { break };
         let Some(owners) = owners(&dir, &flags.txid)? else { break };
         let deadline = Instant::now() + fault::deadline("deadline.gc", EACH);
-        match unwind(flags, layout, &owners, deadline) {
-            // There is nothing more that anybody could do.
-            Ok(Outcome::Unwound(_) | Outcome::Nothing) | Err(CoreError::ForeignRecord { .. }) => break,
-            Ok(Outcome::Owned(_)) | Err(_) => {}
+        match living(layout, &owners)? {
+            // Its `delete` may not have come to ask it.
+            Some(owner) => ask(flags, layout, &dir, owner, deadline)?,
+            None => match unwind(flags, layout, &owners, deadline) {
+                // There is nothing more that anybody could do.
+                Ok(Outcome::Unwound(_) | Outcome::Nothing) | Err(CoreError::ForeignRecord { .. }) => break,
+                Ok(Outcome::Owned(_)) | Err(_) => {}
+            },
         }
         sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -92,6 +101,27 @@ fn owners(dir: &RunDir, txid: &str) -> Result<Option<Vec<String>>, Error> {
             Ok(is_its.then(|| owners.collect()))
         }
     }
+}
+
+/// As `delete` does it where the daemon lives. What it cannot do now it may do later.
+fn ask(flags: &Flags, layout: &Layout, dir: &RunDir, owner: &str, deadline: Instant) -> Result<(), Error> {
+    let read = dir.read();
+    let known = match &read {
+        Read::Record(record) => Known::of(record, None),
+        Read::Absent | Read::Newer(_) | Read::Unreadable(_) => Known {
+            namespace: &flags.namespace,
+            id: &flags.id,
+            group: &flags.group,
+            owner,
+            txids: dir.transactions()?,
+            daemon: None,
+            socket: None,
+        },
+    };
+    if let Err(e) = hand_over(layout, &known, deadline) {
+        tracing::debug!(id = flags.id, error = e.chain(), "its daemon did not take it over");
+    }
+    Ok(())
 }
 
 /// As `delete` does it where the daemon is gone: a sandbox's members first.

@@ -24,6 +24,16 @@ pub const ACKNOWLEDGE: Duration = Duration::from_millis(500);
 /// How long a daemon that does not answer any more may take to be gone.
 const DYING: Duration = Duration::from_secs(1);
 
+/// The first one that lives.
+pub fn living<'a>(layout: &Layout, owners: &'a [String]) -> Result<Option<&'a String>, Error> {
+    for owner in owners {
+        if owner::is_alive(layout, owner)? {
+            return Ok(Some(owner));
+        }
+    }
+    Ok(None)
+}
+
 /// What must be known of a container to hand it over.
 pub struct Known<'a> {
     pub namespace: &'a str,

@@ -607,6 +607,34 @@ fn what_a_killed_delete_had_begun_goes_on_without_it() {
     bench.finish();
 }
 
+/// Whoever goes on with it does as it would have done.
+#[test]
+fn a_stopped_daemon_does_not_outlive_a_delete_that_is_killed() {
+    let Some(bench) = Bench::released() else { return };
+    for what in ["a whole record", "a garbled one"] {
+        let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
+        shim.client.start("c1").unwrap();
+        eventually("the daemon's own has gone", || bench.actions("gc").is_empty());
+        let guest = Proc::of(pid.cast_signed());
+        if what == "a garbled one" {
+            fs::write(bench.run_directory("c1").join("record.json"), "{").unwrap();
+        }
+        shim.daemon.stop();
+        let delete = bench.run_delete(&bundle);
+        eventually("somebody stands by", || !bench.actions("gc").is_empty());
+        delete.process().kill();
+        assert_eq!(delete.wait().code, None);
+        eventually("gc does the rest", || !shim.daemon.is_alive() && !guest.is_alive());
+        eventually("gc has ended", || bench.actions("gc").is_empty());
+        assert_eq!(leaves(&bench.namespace, "c1"), Vec::<&Path>::new(), "{what}");
+        bench.delete(&bundle).deleted();
+        bundle.remove();
+        fs::remove_dir_all(bench.folder().join(&bench.namespace)).ok();
+        bench.check();
+    }
+    bench.finish();
+}
+
 /// An undo that blocks in the kernel looks at no deadline. containerd kills `delete` after 5 s, and asks no more.
 #[test]
 fn a_delete_that_hangs_answers_in_time_and_goes_on_without_it() {

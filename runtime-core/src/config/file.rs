@@ -71,6 +71,9 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
     String::from_utf8(text).map(Some).map_err(|_| unreadable(io::Error::other("not UTF-8")))
 }
 
+/// Without a `ConfigPath`, containerd 2 sends its whole table of options as the body: these two are no keys of ours.
+const CONTAINERDS_OWN: [&str; 2] = ["TypeUrl", "ConfigPath"];
+
 /// Takes a text apart. A key that is wrong goes to `wrong`, which says whether that is the end.
 pub(super) fn parse(
     source: Source<'_>,
@@ -136,6 +139,9 @@ fn walk(
     for (name, value) in table {
         let origin = source.at(text, &name.span());
         let name = below(above, &own(name.get_ref()));
+        if matches!(source, Source::Options) && CONTAINERDS_OWN.contains(&name.as_str()) {
+            continue;
+        }
         let problem = match (key::find(&name), value.get_ref()) {
             (None, DeValue::Table(inner)) if key::is_table(&name) => {
                 walk(source, text, &name, inner, wrong, said)?;

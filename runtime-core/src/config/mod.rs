@@ -130,7 +130,14 @@ impl Config {
                 });
             }
             Options::Path(path) => {
-                let text = file::read(path)?.ok_or_else(|| missing("runtime options: ConfigPath", path))?;
+                let unreadable = |e: Error| Error::Config {
+                    place: "runtime options".to_owned(),
+                    key: "ConfigPath".to_owned(),
+                    problem: e.chain(),
+                };
+                let text = file::read(path)
+                    .map_err(unreadable)?
+                    .ok_or_else(|| missing("runtime options: ConfigPath", path))?;
                 file::parse(Source::File(path), &text, &mut Err)?
             }
             Options::Body(text) => file::parse(Source::Options, text, &mut Err)?,

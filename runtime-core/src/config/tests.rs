@@ -102,6 +102,14 @@ fn the_environment_wins_over_the_file_and_options_win_over_both() {
     let with = body("[runtime]\naccel = \"kvm\"\n[monitors.qemu]\ndefault_vcpus = 3\n").unwrap();
     assert_eq!((with.accel, with.get("monitors.qemu.default_vcpus").value), (Accel::Kvm, Value::Number(3)));
     assert_eq!(with.get("runtime.accel").origin, Origin::Options(2));
+    // containerd 2 sends its whole table.
+    body("TypeUrl = 'x'\nConfigPath = ''\n[runtime]\naccel = 'kvm'").unwrap();
+    let e = config.with(&Options::Path("/dev/zero".into())).unwrap_err();
+    assert!(
+        e.chain().contains("ConfigPath: ") && e.kind() == crate::Kind::FailedPrecondition,
+        "{}",
+        e.chain()
+    );
     // 0 is the default, as in the Go urunc.
     assert_eq!(body("[runtime]\ngrace_seconds = 0").unwrap().grace, None);
     body("[runtime]\nroot = \"/b\"").unwrap();

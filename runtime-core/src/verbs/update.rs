@@ -15,7 +15,7 @@ use crate::{
     contract::invalid,
     lifecycle::State,
     plan::{GuestPlan, Memory, MemoryRule},
-    request::{limits, vcpus},
+    request::{ignored, limits, vcpus},
     verbs::create::is_shared,
 };
 
@@ -152,21 +152,6 @@ fn check_cpu(resources: &LinuxResources, guest: Option<&GuestPlan>) -> Result<()
         &format!("asks for {wanted} vCPUs; the guest has {has} and gets no more while it runs"),
         "give a lower quota or create it anew",
     ))
-}
-
-/// The fields that Create does not honour either.
-fn ignored(resources: &LinuxResources) -> Vec<&'static str> {
-    let (memory, cpu) = (resources.memory().as_ref(), resources.cpu().as_ref());
-    // As a kubelet writes it for a container without a limit.
-    let period_alone = cpu.is_some_and(|c| c.period().is_some() && c.quota().is_none_or(|q| q == 0));
-    let fields = [
-        ("cpu.period without a quota", period_alone),
-        ("memory.kernel", memory.and_then(|m| m.kernel()).is_some_and(|v| v != 0)),
-        ("blockIO", resources.block_io().is_some()),
-        ("hugepageLimits", resources.hugepage_limits().as_ref().is_some_and(|l| !l.is_empty())),
-        ("unified", resources.unified().as_ref().is_some_and(|u| !u.is_empty())),
-    ];
-    fields.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect()
 }
 
 fn shown(amount: Amount) -> String {

@@ -43,6 +43,43 @@ pub fn guests_fill_their_memory_under_the_pods_limit(version: Version) {
     });
 }
 
+/// By a file; and, with a containerd that hands on its whole table, by the keys themselves.
+pub fn the_handlers_options_are_those_of_its_guests(version: Version) {
+    Node::with(version, &Setup::of(&[Image::Tiny]), |node| {
+        let scratch = node.containerd().scratch();
+        let configuration = scratch.join("c0/config.toml");
+        let before = fs::read_to_string(&configuration).unwrap().replace("imports", "# imports");
+        let file = scratch.join("options.toml");
+        fs::write(&file, "[monitors.qemu]\ndefault_memory_mb = 99\n").unwrap();
+        let path = format!("ConfigPath = {file:?}");
+        let own = "monitors.qemu.default_memory_mb = 99".to_owned();
+        let (plugin, forms) = match version {
+            Version::V1_6 => ("io.containerd.grpc.v1.cri", vec![path]),
+            Version::V2_3 => ("io.containerd.cri.v1.runtime", vec![path, own]),
+        };
+        for form in forms {
+            // The drop-in has a table of its own.
+            let handler = match version {
+                Version::V1_6 => String::new(),
+                Version::V2_3 => format!(
+                    "[plugins.\"{plugin}\".containerd.runtimes.urunc]\nruntime_type = \"io.containerd.urunc.v2\"\n\
+                     pod_annotations = [\"com.urunc.*\"]\ncontainer_annotations = [\"com.urunc.*\"]\n"
+                ),
+            };
+            let options = format!(
+                "{handler}[plugins.\"{plugin}\".containerd.runtimes.urunc.options]\n\
+                 TypeUrl = \"runtimeoptions.v1.Options\"\n{form}\n"
+            );
+            fs::write(&configuration, format!("{before}\n{options}")).unwrap();
+            node.restart();
+            let pod = node.runp(&Pod::new("options"));
+            let member = node.run(&pod, &Container::new("a", Image::Tiny, &["tiny", "hang"]));
+            assert_eq!(node.containerd().plan(&member.id)["memory"]["guest_mib"], 99, "{form}");
+            node.rmp_force(&pod);
+        }
+    });
+}
+
 /// containerd merges what is new into all that a container was made with.
 pub fn limits_are_updated_while_a_guest_runs(version: Version) {
     Node::with(version, &Setup::of(&[Image::Tiny]), |node| {

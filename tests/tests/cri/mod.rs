@@ -30,6 +30,7 @@ macro_rules! tests {
             failures: a_delete_that_hangs_is_made_good_later;
             limits: guests_fill_their_memory_under_the_pods_limit;
             limits: limits_are_updated_while_a_guest_runs;
+            limits: the_handlers_options_are_those_of_its_guests;
             limits: the_sandboxs_oom_score_follows_its_containers;
             logs: the_log_has_every_byte;
             many: twenty_pods_come_and_go_at_once;

@@ -81,12 +81,21 @@ pub fn sweep(layout: &Layout, deadline: Instant) -> Swept {
     swept
 }
 
-/// Removes tombstones that wait for nobody, and what dead daemons left of themselves: sockets, pod files, owner locks that
-/// no record names. Waits for no lock.
+/// Removes tombstones that wait for nobody, run directories in which nothing is any more, and what dead daemons left of
+/// themselves: sockets, pod files, owner locks that no record names. Waits for no lock.
 pub fn tidy(layout: &Layout) {
     let owner_of = |(namespace, id): (String, String)| {
         let dir = RunDir::open(&layout.container(&namespace, &id)).ok()??;
-        let Read::Record(record) = dir.read() else { return None };
+        let record = match dir.read() {
+            Read::Record(record) => record,
+            Read::Absent => {
+                if let Err(e) = forget_empty(&dir) {
+                    tracing::warn!(namespace, id, error = e.chain(), "an empty folder was not removed");
+                }
+                return None;
+            }
+            Read::Newer(_) | Read::Unreadable(_) => return None,
+        };
         match forget_tombstone(&dir, &record, Instant::now()) {
             Ok(true) => return None,
             Ok(false) => {}
@@ -96,6 +105,20 @@ pub fn tidy(layout: &Layout) {
     };
     let owners: Vec<String> = layout.containers().into_iter().filter_map(owner_of).collect();
     forget_dead(layout, &owners);
+}
+
+/// Removes a run directory that has neither record nor marker: somebody was killed while he removed it. One that is just
+/// being made is locked.
+fn forget_empty(dir: &RunDir) -> Result<(), Error> {
+    let lock = match dir.lock(Instant::now()) {
+        Err(Error::Locked { .. }) => return Ok(()),
+        Err(Error::Store(e)) if e.is_absent() => return Ok(()),
+        result => result?,
+    };
+    match dir.read() {
+        Read::Absent if dir.transactions()?.is_empty() => dir.remove(lock),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a tombstone if it waits for nobody any more. Whether it did.
@@ -200,6 +223,24 @@ mod tests {
         tidy(&folder.layout);
         assert!(!folder.layout.container(NAMESPACE, "c1").exists() && !lock.exists());
         assert!(matches!(orphan.read(), Read::Record(_)) && named.exists());
+    }
+
+    #[test]
+    fn a_run_directory_with_nothing_in_it_is_tidied_away_unless_somebody_makes_it() {
+        let folder = Folder::new();
+        let path = folder.layout.container(NAMESPACE, "c1");
+        let (made, lock) = RunDir::make(&path).unwrap();
+        tidy(&folder.layout);
+        assert!(path.exists(), "somebody is at work there");
+        drop(lock);
+        // The marker says that there may be something.
+        let marker = path.join(format!("{}{TXID}", layout::TX));
+        std::fs::write(&marker, DEAD).unwrap();
+        tidy(&folder.layout);
+        assert!(path.exists());
+        std::fs::remove_file(&marker).unwrap();
+        tidy(&folder.layout);
+        assert!(!path.exists() && !made.dir().is_linked());
     }
 
     #[test]

@@ -272,6 +272,30 @@ fn a_strangers_socket_with_the_number_of_ours_stays() {
     bench.finish();
 }
 
+/// Every daemon acknowledges; one that is not the owner would end nothing.
+#[test]
+fn another_daemon_at_the_pods_socket_is_not_asked() {
+    let Some(bench) = Bench::released() else { return };
+    let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
+    let (other, kept, _) = bench.created("c2", &Spec::tiny("hang"));
+    eventually("nobody stands by", || bench.actions("gc").is_empty());
+    shim.daemon.stop();
+    let socket = bench.socket("c2");
+    let pod = fs::read(bench.pod_file("c1")).unwrap();
+    bench.edit_pod_file("c1", |pod| {
+        (pod["owner"], pod["socket"]) = ("0123456789abcdef".into(), json!(socket))
+    });
+    let deleted = bench.delete(&bundle);
+    assert!(deleted.stderr.contains("nobody knows where"), "{}", deleted.stderr);
+    assert!(shim.daemon.is_alive());
+    fs::write(bench.pod_file("c1"), pod).unwrap();
+    bench.delete(&bundle).deleted();
+    eventually("gc has ended", || bench.actions("gc").is_empty());
+    bundle.remove();
+    bench.end(&other, kept);
+    bench.finish();
+}
+
 /// Who it is its record says once more, and where it listens its bundle.
 #[test]
 fn a_stopped_daemon_is_killed_though_its_pod_file_is_lost() {

@@ -118,16 +118,28 @@ pub fn unwind_orphan(
     }
 }
 
-/// [`unwind_members`] of a container that is a sandbox.
-pub fn unwind_members_of(layout: &Layout, container: &Record, deadline: Instant) -> Result<(), Error> {
-    let Record { namespace, id, group, owner, .. } = container;
-    if group == id { unwind_members(layout, namespace, id, owner, deadline) } else { Ok(()) }
+/// [`unwind_orphan`], and before that, for a sandbox, the same for the members that each of its dead `owners` left.
+pub fn unwind_pod(
+    layout: &Layout,
+    namespace: &str,
+    id: &str,
+    group: &str,
+    owners: &[String],
+    told: Told,
+    deadline: Instant,
+) -> Result<Outcome, Error> {
+    if group == id {
+        for owner in owners {
+            unwind_members(layout, namespace, id, owner, deadline)?;
+        }
+    }
+    unwind_orphan(layout, namespace, id, told, deadline)
 }
 
 /// Unwinds the members of a pod whose daemon `owner` is dead, on behalf of its sandbox. Some containerds call nothing for
 /// them. They go before the sandbox, whose pid namespace ends only after all in it; their tombstones wait for a `delete`
 /// that may come. One that is stuck holds up the sandbox, but not the others.
-pub fn unwind_members(
+fn unwind_members(
     layout: &Layout,
     namespace: &str,
     sandbox: &str,
@@ -149,12 +161,11 @@ pub fn unwind_members(
         members.extend(is_member.then_some(id));
     }
     let mut stuck = None;
-    let mut left = u32::try_from(members.len()).unwrap_or(u32::MAX);
-    for id in members {
-        // Each has its share of the time, and so has the sandbox.
-        let share = deadline.saturating_duration_since(Instant::now()) / left.saturating_add(1);
-        left -= 1;
-        match unwind_orphan(layout, namespace, &id, Told::Later, Instant::now() + share) {
+    // Each has its share of the time, and so has the sandbox.
+    for (id, behind) in members.iter().zip((0..members.len()).rev()) {
+        let shares = u32::try_from(behind + 2).unwrap_or(u32::MAX);
+        let share = deadline.saturating_duration_since(Instant::now()) / shares;
+        match unwind_orphan(layout, namespace, id, Told::Later, Instant::now() + share) {
             // Its processes are ended as far as they can be found, and it itself is kept.
             Err(e @ Error::ForeignRecord { .. }) => tracing::warn!(id, error = e.chain(), "unwound"),
             Err(e) => drop(stuck.get_or_insert(e)),

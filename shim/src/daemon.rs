@@ -152,6 +152,8 @@ async fn serve(
 
     let leaving = Leaving { pod, owner: Mutex::new(Some(owner)), listener: kept };
     until_left(&daemon, &mut server, &leaving, asked, release).await?;
+    // It has taken all that is its own with it.
+    daemon.need_no_standby();
     if !events.flush(FLUSH).await {
         tracing::warn!("containerd did not take the last events in time");
     }
@@ -230,6 +232,11 @@ impl Daemon {
     /// containerd calls: from now on its `delete` comes when we die.
     pub fn called(&self) {
         self.verbs.fetch_add(1, Ordering::Relaxed);
+        self.need_no_standby();
+    }
+
+    /// Whoever stands by is dismissed, if he is not yet.
+    fn need_no_standby(&self) {
         if let Some(line) = self.line.lock().unwrap_or_else(PoisonError::into_inner).take() {
             standby::dismiss(line);
         }

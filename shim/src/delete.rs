@@ -25,7 +25,7 @@ use runtime_core::{
     owner,
     pod::Pod,
     record::{BundleId, Exit, Record, RunDir},
-    recover::{Outcome, Told, unwind_members, unwind_members_of, unwind_orphan},
+    recover::{Outcome, Told, unwind_orphan, unwind_pod},
     request::{annotations, group_of},
     sweep::{remove_tombstone, tidy},
 };
@@ -183,13 +183,13 @@ fn clean_up(
     socket: Option<&Path>,
     deadline: Instant,
 ) -> Result<Record, Error> {
-    let Record { namespace, id, .. } = found;
+    let Record { namespace, id, group, .. } = found;
+    let owners = [found.owner.clone()];
     let mut last = found.clone();
     let mut handed_over = false;
     let mut pause = Duration::from_millis(10);
     loop {
-        let unwound = unwind_members_of(layout, found, deadline)
-            .and_then(|()| unwind_orphan(layout, namespace, id, Told::Now, deadline));
+        let unwound = unwind_pod(layout, namespace, id, group, &owners, Told::Now, deadline);
         let outcome = match unwound {
             Ok(outcome) => outcome,
             // containerd asks once, and keeps the id blocked if it fails: what was only in the way gets another try.
@@ -240,8 +240,7 @@ fn clean_up_unknown(
     let (namespace, id) = (&flags.namespace, &flags.id);
     let owners: Vec<String> = dir.owners()?.into_iter().filter(|owner| is_instance(owner)).collect();
     while let Some(owner) = living(layout, &owners)? {
-        let known = Known { namespace, id, group, owner, txids: dir.transactions()?, daemon: None, socket };
-        hand_over(layout, &known, deadline)?;
+        hand_over(layout, &Known::by_markers(flags, group, dir, owner, socket)?, deadline)?;
         while owner::is_alive(layout, owner)? {
             if matches!(dir.read(), Read::Absent | Read::Record(_)) {
                 return Ok(true);
@@ -252,12 +251,7 @@ fn clean_up_unknown(
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-    if group == id {
-        for owner in &owners {
-            unwind_members(layout, namespace, id, owner, deadline)?;
-        }
-    }
-    unwind_orphan(layout, namespace, id, Told::Now, deadline)?;
+    unwind_pod(layout, namespace, id, group, &owners, Told::Now, deadline)?;
     Ok(false)
 }
 

@@ -12,7 +12,7 @@ use runtime_core::{
     config::Config,
     layout::{Layout, is_instance},
     record::{Record, RunDir},
-    recover::{Outcome, Told, unwind_members, unwind_orphan},
+    recover::{Outcome, Told, unwind_pod},
     sweep::tidy,
 };
 
@@ -52,16 +52,25 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
 
 /// Undoes the transaction, again and again.
 fn finish(flags: &Flags, layout: &Layout) -> Result<(), Error> {
+    let Flags { namespace, id, group, .. } = flags;
     let end = Instant::now() + BOUND;
     let mut pause = Duration::from_millis(200);
     while Instant::now() < end {
         let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else { break };
-        let Some(owners) = owners(&dir, &flags.txid)? else { break };
+        let Some(Ours { record, owners }) = ours(&dir, &flags.txid)? else { break };
         let deadline = Instant::now() + fault::deadline("deadline.gc", EACH);
         match living(layout, &owners)? {
             // Its `delete` may not have come to ask it.
-            Some(owner) => ask(flags, layout, &dir, owner, deadline)?,
-            None => match unwind(flags, layout, &owners, deadline) {
+            Some(owner) => {
+                let known = match &record {
+                    Some(record) => Known::of(record, None),
+                    None => Known::by_markers(flags, &flags.group, &dir, owner, None)?,
+                };
+                if let Err(e) = hand_over(layout, &known, deadline) {
+                    tracing::debug!(id, error = e.chain(), "its daemon did not take it over");
+                }
+            }
+            None => match unwind_pod(layout, namespace, id, group, &owners, Told::Later, deadline) {
                 // There is nothing more that anybody could do.
                 Ok(Outcome::Unwound(_) | Outcome::Nothing) | Err(CoreError::ForeignRecord { .. }) => break,
                 Ok(Outcome::Owned(_)) | Err(_) => {}
@@ -88,54 +97,24 @@ fn see_tombstone_off(flags: &Flags, layout: &Layout) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whose the container is; `None`: it is done by somebody else, or another container of that id by now.
-fn owners(dir: &RunDir, txid: &str) -> Result<Option<Vec<String>>, Error> {
+/// The container, as it was found at one look.
+struct Ours {
+    /// `None`: it cannot be understood.
+    record: Option<Record>,
+    owners: Vec<String>,
+}
+
+/// `None`: it is done by somebody else, or another container of that id by now.
+fn ours(dir: &RunDir, txid: &str) -> Result<Option<Ours>, Error> {
     match dir.read() {
-        Read::Record(Record { tombstone: false, txid: its, owner, .. }) if its == txid => {
-            Ok(Some(vec![owner]))
+        Read::Record(record) if record.txid == txid && !record.tombstone => {
+            Ok(Some(Ours { owners: vec![record.owner.clone()], record: Some(record) }))
         }
         Read::Record(_) => Ok(None),
         Read::Absent | Read::Newer(_) | Read::Unreadable(_) => {
             let is_its = dir.transactions()?.iter().any(|its| its == txid);
-            let owners = dir.owners()?.into_iter().filter(|owner| is_instance(owner));
-            Ok(is_its.then(|| owners.collect()))
+            let owners = dir.owners()?.into_iter().filter(|owner| is_instance(owner)).collect();
+            Ok(is_its.then_some(Ours { record: None, owners }))
         }
     }
-}
-
-/// As `delete` does it where the daemon lives. What it cannot do now it may do later.
-fn ask(flags: &Flags, layout: &Layout, dir: &RunDir, owner: &str, deadline: Instant) -> Result<(), Error> {
-    let read = dir.read();
-    let known = match &read {
-        Read::Record(record) => Known::of(record, None),
-        Read::Absent | Read::Newer(_) | Read::Unreadable(_) => Known {
-            namespace: &flags.namespace,
-            id: &flags.id,
-            group: &flags.group,
-            owner,
-            txids: dir.transactions()?,
-            daemon: None,
-            socket: None,
-        },
-    };
-    if let Err(e) = hand_over(layout, &known, deadline) {
-        tracing::debug!(id = flags.id, error = e.chain(), "its daemon did not take it over");
-    }
-    Ok(())
-}
-
-/// As `delete` does it where the daemon is gone: a sandbox's members first.
-fn unwind(
-    flags: &Flags,
-    layout: &Layout,
-    owners: &[String],
-    deadline: Instant,
-) -> Result<Outcome, CoreError> {
-    let (namespace, id) = (&flags.namespace, &flags.id);
-    if flags.group == *id {
-        for owner in owners {
-            unwind_members(layout, namespace, id, owner, deadline)?;
-        }
-    }
-    unwind_orphan(layout, namespace, id, Told::Later, deadline)
 }

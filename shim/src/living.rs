@@ -17,7 +17,7 @@ use runtime_core::{
 };
 use rustix::process::Signal;
 
-use crate::{error::Error, private};
+use crate::{error::Error, flags::Flags, private};
 
 /// How long a living daemon may take to acknowledge that it takes over.
 pub const ACKNOWLEDGE: Duration = Duration::from_millis(500);
@@ -36,16 +36,16 @@ pub fn living<'a>(layout: &Layout, owners: &'a [String]) -> Result<Option<&'a St
 
 /// What must be known of a container to hand it over.
 pub struct Known<'a> {
-    pub namespace: &'a str,
-    pub id: &'a str,
-    pub group: &'a str,
-    pub owner: &'a str,
+    namespace: &'a str,
+    id: &'a str,
+    group: &'a str,
+    owner: &'a str,
     /// More than one only where the record cannot be understood.
-    pub txids: Vec<String>,
+    txids: Vec<String>,
     /// The daemon, by the record.
-    pub daemon: Option<&'a ProcessId>,
+    daemon: Option<&'a ProcessId>,
     /// The pod's socket, by the bundle: for a pod file that is lost.
-    pub socket: Option<&'a Path>,
+    socket: Option<&'a Path>,
 }
 
 impl<'a> Known<'a> {
@@ -53,6 +53,18 @@ impl<'a> Known<'a> {
     pub fn of(record: &'a Record, socket: Option<&'a Path>) -> Self {
         let Record { namespace, id, group, owner, txid, daemon, .. } = record;
         Self { namespace, id, group, owner, txids: vec![txid.clone()], daemon: daemon.as_ref(), socket }
+    }
+
+    /// By the markers, where the record cannot be understood.
+    pub fn by_markers(
+        flags: &'a Flags,
+        group: &'a str,
+        dir: &RunDir,
+        owner: &'a str,
+        socket: Option<&'a Path>,
+    ) -> Result<Self, Error> {
+        let (namespace, id, txids) = (&flags.namespace, &flags.id, dir.transactions()?);
+        Ok(Self { namespace, id, group, owner, txids, daemon: None, socket })
     }
 }
 

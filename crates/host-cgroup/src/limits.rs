@@ -1,8 +1,8 @@
 //! Writing limits on the caller's path, in the words of v1 and of v2.
 //!
 //! It changes control files of `path` only (and of the leaf for v1's cpuset, where a child must stay inside its
-//! parent, and for v2's `memory.low`). A limit that the kernel does not take is an error and ends the work: a guest must not run without it.
-//! What was written before stays; on a path that we made it goes with the path.
+//! parent, and for v2's `memory.low`). A limit that the kernel does not take is an error and ends the work: a guest must
+//! not run without it. What was written before stays; on a path that we made it goes with the path.
 
 use std::path::PathBuf;
 

@@ -107,8 +107,8 @@ pub fn tidy(layout: &Layout) {
     forget_dead(layout, &owners);
 }
 
-/// Removes a run directory that has neither record nor marker: somebody was killed while he removed it. One that is just
-/// being made is locked.
+/// Removes a run directory that has neither record nor marker: somebody was killed while he removed it. One that is
+/// just being made is locked.
 fn forget_empty(dir: &RunDir) -> Result<(), Error> {
     let lock = match dir.lock(Instant::now()) {
         Err(Error::Locked { .. }) => return Ok(()),

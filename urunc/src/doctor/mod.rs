@@ -1,8 +1,8 @@
 //! `urunc doctor`: looks at everything that guests need of this host, says what is there, and how to mend what is not.
 //!
 //! It changes nothing. One check per function, each of which gives one row; [`host`] is what a kernel and its hardware
-//! give, [`programs`] what is installed, [`containerd`] what it is told. `--sysroot` looks at another root directory, as a debug pod sees
-//! its node's: then no program is executed.
+//! give, [`programs`] what is installed, [`containerd`] what it is told. `--sysroot` looks at another root directory, as
+//! a debug pod sees its node's: then no program is executed.
 
 mod containerd;
 mod host;

@@ -5,7 +5,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use containerd_shim_protos::ttrpc::Code;
-use urunc_tests::direct::{Bench, Bundle, Small, Spec, assert_same, lines, much, much_input};
+use urunc_tests::direct::{Bench, Bundle, Small, Spec, assert_same, eventually, lines, much, much_input};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -29,6 +29,8 @@ fn much_goes_both_ways_and_is_appended_to_a_file_that_is_made() {
     assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o711));
     assert_eq!(mode(&bench.scratch().join("logs")), 0o711);
     shim.client.start("c1").unwrap();
+    // What comes before its UART is set up is lost in there.
+    eventually("it listens", || fs::read_to_string(&file).unwrap().contains("tiny: echo"));
     bundle.give_much().join().unwrap().unwrap();
     assert_eq!(shim.client.wait("c1"), Ok(3));
     bench.end(&shim, bundle);

@@ -271,7 +271,7 @@ fn an_update_writes_what_is_honoured_and_names_the_rest() {
         ("cpu.period", json!({"cpu": {"period": 50_000, "quota": 0}})),
         ("memory.kernel", json!({"memory": {"kernel": 64 * MIB}})),
         ("blockIO", json!({"blockIO": {"weight": 10}})),
-        ("hugepageLimits", json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]})),
+        ("hugepageLimits", json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 2 * MIB}]})),
         ("unified", json!({"unified": {"memory.max": "1"}})),
     ];
     for (n, (name, mut resources)) in (65u64..).zip(cases) {

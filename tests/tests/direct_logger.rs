@@ -79,6 +79,8 @@ fn much_goes_both_ways_and_is_read_to_the_end_by_a_logger_that_is_called_as_cont
     assert_eq!(fds, [0, 1, 2, 3, 4, 5]);
 
     shim.client.start("c1").unwrap();
+    // What comes before its UART is set up is lost in there.
+    eventually("it listens", || read("out").contains("tiny: echo"));
     bundle.give_much().join().unwrap().unwrap();
     assert_eq!(shim.client.wait("c1"), Ok(3));
     // It ends by itself, and nobody has to ask.

@@ -84,7 +84,7 @@ static u32 fifo = 1; /* bytes that it takes at once when it is empty */
 static void serial_init(void)
 {
 	outb(LCR, 3); /* 8n1 */
-	outb(FCR, 1); /* the FIFO on, without emptying it: input may be there already */
+	outb(FCR, 1); /* the FIFO on; QEMU drops a byte that came before, as for any guest that does this */
 	if ((inb(IIR) & 0xc0) == 0xc0)
 		fifo = 16;
 }

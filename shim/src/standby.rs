@@ -29,6 +29,7 @@ pub fn line() -> Result<(OwnedFd, OwnedFd), Error> {
 
 /// Spawns it at its end of the pipe, for a transaction of the container, or only for what a dead daemon leaves.
 pub fn spawn(flags: &Flags, group: &str, txid: Option<&str>, line: OwnedFd) -> Result<Child, Error> {
+    fault::point("standby.spawn").map_err(runtime_core::Error::from)?;
     Command::new("/proc/self/exe")
         .arg0("containerd-shim-urunc-v2")
         .args(["-namespace", &flags.namespace, "-address", &flags.address, "-id", &flags.id])

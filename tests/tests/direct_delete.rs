@@ -224,6 +224,33 @@ fn the_sandbox_of_a_dead_daemon_takes_its_members_with_it() {
     bench.finish();
 }
 
+/// Each has its share of the 4 s.
+#[test]
+fn a_member_that_is_stuck_does_not_take_the_time_of_the_others() {
+    let Some(bench) = Bench::released() else { return };
+    let (shim, sandbox, _) = bench.created("pod", &Spec::tiny("hang").in_pod("pod"));
+    let members: Vec<_> = ["c1", "c2"].map(|id| bench.created(id, &Spec::tiny("hang").in_pod("pod"))).into();
+    let locks = ["c1", "c2"].map(|id| fs::File::open(bench.run_directory(id).join("lock")).unwrap());
+    shim.daemon.kill();
+    rustix::fs::flock(&locks[0], rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let began = Instant::now();
+    let delete = bench.run_delete(&sandbox);
+    let is_unwound = |id: &str| bench.record(id).is_some_and(|record| record["tombstone"] == true);
+    eventually("the other one's end", || is_unwound("c2"));
+    assert!(began.elapsed() < BUDGET / 2, "it took {:?}", began.elapsed());
+    assert!(!is_unwound("c1"));
+    drop(locks);
+    delete.wait().deleted();
+    assert!(began.elapsed() < BUDGET, "it took {:?}", began.elapsed());
+    eventually("gc has ended", || bench.actions("gc").is_empty());
+    for (_, member, _) in members {
+        bench.delete(&member).deleted();
+        member.remove();
+    }
+    sandbox.remove();
+    bench.finish();
+}
+
 #[test]
 fn the_working_directory_tells_which_container_is_meant() {
     let Some(bench) = Bench::released() else { return };
@@ -548,28 +575,33 @@ fn a_delete_that_was_killed_at_any_point_is_made_up_for_by_the_next_one() {
     bench.finish();
 }
 
+/// Also where there was no room for the one that does it at first.
 #[test]
 fn what_delete_cannot_finish_goes_on_without_it() {
     let Some(bench) = Bench::with_faults() else { return };
-    let (bundle, pid) = bench.orphaned("c1");
-    bench.faults.set(&["cgroup.undo=error"]);
-    let deleted = bench.delete(&bundle);
-    assert_ne!(deleted.code, Some(0));
-    assert!(deleted.stderr.contains("injected fault at cgroup.undo"), "{}", deleted.stderr);
-    assert_eq!(deleted.answer().exit_status, 137, "it tells what it knows all the same");
-    // While gc tries, it says "unwinding" for as long as the disk takes to write it.
-    eventually("it is blocked", || bench.record("c1").unwrap()["state"] == "unwind-blocked");
-    let gc = eventually_some("a detached gc", || bench.actions("gc").pop());
-    for fd in 0..3 {
-        assert_eq!(fs::read_link(format!("/proc/{}/fd/{fd}", gc.pid())).unwrap(), Path::new("/dev/null"));
+    for more in [&[][..], &["standby.spawn#once=error"]] {
+        let (bundle, pid) = bench.orphaned("c1");
+        bench.faults.set(&[&["cgroup.undo=error"], more].concat());
+        let deleted = bench.delete(&bundle);
+        assert_ne!(deleted.code, Some(0));
+        assert!(deleted.stderr.contains("injected fault at cgroup.undo"), "{}", deleted.stderr);
+        assert_eq!(deleted.answer().exit_status, 137, "it tells what it knows all the same");
+        assert!(more.is_empty() || bench.faults.has_fired("standby.spawn"));
+        // While gc tries, it says "unwinding" for as long as the disk takes to write it.
+        eventually("it is blocked", || bench.record("c1").unwrap()["state"] == "unwind-blocked");
+        let gc = eventually_some("a detached gc", || bench.actions("gc").pop());
+        for fd in 0..3 {
+            assert_eq!(fs::read_link(format!("/proc/{}/fd/{fd}", gc.pid())).unwrap(), Path::new("/dev/null"));
+        }
+        bench.faults.set(&[]);
+        assert!(gc.ends_within(SOON), "gc ends with its work");
+        assert_eq!(leaves(&bench.namespace, "c1"), Vec::<&Path>::new());
+        // Whoever asks next is told.
+        let deleted = bench.delete(&bundle).deleted();
+        assert_eq!((deleted.pid, deleted.exit_status), (pid, 137));
+        bundle.remove();
+        bench.check();
     }
-    bench.faults.set(&[]);
-    assert!(gc.ends_within(SOON), "gc ends with its work");
-    assert_eq!(leaves(&bench.namespace, "c1"), Vec::<&Path>::new());
-    // Whoever asks next is told.
-    let deleted = bench.delete(&bundle).deleted();
-    assert_eq!((deleted.pid, deleted.exit_status), (pid, 137));
-    bundle.remove();
     bench.finish();
 }
 

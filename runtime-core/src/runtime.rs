@@ -99,6 +99,11 @@ impl Runtime {
         self.containers().is_empty()
     }
 
+    /// Whether there is none but perhaps `id`, not even one in the making.
+    pub fn has_no_other(&self, id: &str) -> bool {
+        self.containers().keys().all(|other| other == id)
+    }
+
     /// The containers whose clean-up got stuck.
     pub fn blocked(&self) -> Vec<Arc<Container>> {
         self.all().into_iter().filter(|c| c.snapshot().state == State::UnwindBlocked).collect()

@@ -37,8 +37,18 @@ use tokio::{
 use ttrpc::asynchronous::{Server, transport::Listener};
 
 use crate::{
-    chores::Chores, error::Error, events::Publisher, flags::Flags, handover, leave::Leaving, logging, memory,
-    peer::SameUser, private, service, spawner::MainThread, standby, terminal,
+    chores::Chores,
+    error::Error,
+    events::Publisher,
+    flags::Flags,
+    handover,
+    leave::Leaving,
+    logging, memory,
+    peer::SameUser,
+    private, service,
+    spawner::MainThread,
+    standby::{self, Standby},
+    terminal,
 };
 
 /// How long a ping keeps a daemon from leaving: `start` has promised its address to a Create that follows.
@@ -65,6 +75,9 @@ pub struct Daemon {
     pub verbs: AtomicUsize,
     /// To whoever stands by until containerd's first call.
     line: Mutex<Option<OwnedFd>>,
+    /// Who stands by from the last Delete on.
+    standby: Mutex<Option<Standby>>,
+    flags: Flags,
     nudged: Notify,
 }
 
@@ -135,6 +148,8 @@ async fn serve(
         swept: AtomicBool::new(false),
         verbs: AtomicUsize::new(0),
         line: Mutex::new(Some(line)),
+        standby: Mutex::default(),
+        flags: flags.clone(),
         nudged: Notify::new(),
     });
     let kept = listener.try_clone().map_err(Error::system("keep its listener"))?;
@@ -154,6 +169,7 @@ async fn serve(
     until_left(&daemon, &mut server, &leaving, asked, release).await?;
     // It has taken all that is its own with it.
     daemon.need_no_standby();
+    daemon.dismiss_standby();
     if !events.flush(FLUSH).await {
         tracing::warn!("containerd did not take the last events in time");
     }
@@ -240,6 +256,33 @@ impl Daemon {
         if let Some(line) = self.line.lock().unwrap_or_else(PoisonError::into_inner).take() {
             standby::dismiss(line);
         }
+    }
+
+    /// Delete of `id` has come. containerd forgets a task once that is answered, and asks for no `delete` then: behind
+    /// the last one somebody stands by until the daemon has left. To be awaited before the answer.
+    pub fn stand_by_behind(self: &Arc<Self>, id: &str) -> Option<JoinHandle<()>> {
+        let daemon = self.clone();
+        self.runtime.has_no_other(id).then(|| {
+            spawn_blocking(move || {
+                let mut standby = daemon.standby();
+                if standby.is_none() {
+                    let spawned = Standby::spawn(&daemon.flags, &daemon.flags.group, None);
+                    *standby =
+                        spawned.inspect_err(|e| tracing::warn!(error = e.chain(), "nobody stands by")).ok();
+                }
+            })
+        })
+    }
+
+    /// There is something to serve again, or nothing is left.
+    pub fn dismiss_standby(&self) {
+        if let Some(standby) = self.standby().take() {
+            standby.dismiss();
+        }
+    }
+
+    fn standby(&self) -> MutexGuard<'_, Option<Standby>> {
+        self.standby.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something has happened to the containers: the chores are looked at.

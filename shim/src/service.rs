@@ -138,7 +138,12 @@ impl Task for TaskService {
         // A task of its own: what follows a Create that succeeded must not be dropped with the handler either.
         let created = tokio::spawn(async move {
             let creating = container.clone();
-            let created = daemon.blocking(move |runtime| runtime.create(&creating, input)).await;
+            let serving = daemon.clone();
+            let created = daemon.blocking(move |runtime| {
+                serving.dismiss_standby();
+                runtime.create(&creating, input)
+            });
+            let created = created.await;
             if let Ok(Ok(())) = &created {
                 daemon.watch(&container);
             }
@@ -235,7 +240,12 @@ impl Task for TaskService {
             return Err(not_found("exec", &req.exec_id));
         }
         let container = self.daemon.runtime.get(&req.id).ok();
-        let (pid, exit) = self.run(move |runtime| runtime.delete(&req.id)).await?;
+        let standby = self.daemon.stand_by_behind(&req.id);
+        let deleted = self.run(move |runtime| runtime.delete(&req.id)).await;
+        if let Some(standby) = standby {
+            standby.await.ok();
+        }
+        let (pid, exit) = deleted?;
         if let Some(container) = container {
             container.terminal_end().wait_for(|ended| *ended).await.ok();
         }

@@ -1,6 +1,7 @@
-//! The `gc` that stands by where nobody would be called: while a `delete` works, which containerd asks once, and from the
-//! end of `start` to containerd's first call, before which it asks for no `delete`. Whoever holds the other end of its
-//! pipe does without it; the end of that pipe without a word - an error, a hang, a kill - is its turn.
+//! The `gc` that stands by where nobody would be called: while a `delete` works, which containerd asks once; from the
+//! end of `start` to containerd's first call, before which it asks for no `delete`; and from a daemon's last Delete until
+//! that has left. Whoever holds the other end of its pipe does without it; the end of that pipe without a word - an error,
+//! a hang, a kill - is its turn.
 //!
 //! It lives on for itself: detached, bounded, its stdio on /dev/null.
 
@@ -44,7 +45,7 @@ pub fn spawn(flags: &Flags, group: &str, txid: Option<&str>, line: OwnedFd) -> R
         .map_err(Error::system("spawn gc"))
 }
 
-/// The one of a `delete`, which sees its end.
+/// The one of a `delete`, or of a daemon that is about to leave, which see its end.
 pub struct Standby {
     child: Child,
     process: Process,

@@ -105,6 +105,47 @@ fn a_start_meets_a_daemon_at_every_point_of_its_leaving() {
     bench.finish();
 }
 
+/// containerd has forgotten the task when it dies, and asks for no `delete`.
+#[test]
+fn a_daemon_that_is_killed_behind_its_last_delete_leaves_nothing() {
+    let Some(bench) = Bench::with_faults() else { return };
+    let points =
+        ["", "leave.begins", "leave.locked", "leave.decided", "leave.closed", "leave.nameless", "leave.left"];
+    for point in points {
+        let (shim, bundle, _) = bench.created("pod", &Spec::tiny("hang").in_pod("pod"));
+        let (_, member, _) = bench.created("c1", &Spec::tiny("hang").in_pod("pod"));
+        shim.client.delete("c1").unwrap();
+        assert!(bench.actions("gc").is_empty(), "{point}: there is another one");
+        shim.client.delete("pod").unwrap();
+        assert_eq!(bench.actions("gc").len(), 1, "{point}: nobody stands by");
+        if point.is_empty() {
+            shim.daemon.kill();
+        } else {
+            bench.faults.set(&[&format!("{point}=kill")]);
+            send_shutdown(&shim).wait().expect_err("the connection breaks");
+            assert!(bench.faults.has_fired(point) && shim.daemon.ends_within(SOON));
+        }
+        eventually("nothing is left", || !bench.socket("pod").exists() && !bench.pod_file("pod").exists());
+        eventually("gc has ended", || bench.actions("gc").is_empty());
+        bench.faults.set(&[]);
+        bundle.remove();
+        member.remove();
+        bench.check();
+    }
+    // It is not needed behind another Create, nor behind the daemon.
+    let (shim, bundle, _) = bench.created("pod", &Spec::tiny("hang").in_pod("pod"));
+    shim.client.delete("pod").unwrap();
+    let (_, member, _) = bench.created("c1", &Spec::tiny("hang").in_pod("pod"));
+    assert!(bench.actions("gc").is_empty(), "it stands by for one that serves");
+    shim.client.delete("c1").unwrap();
+    shim.client.shutdown("pod");
+    assert!(shim.daemon.ends_within(SOON));
+    assert!(bench.actions("gc").is_empty(), "it outlives what it stood by for");
+    bundle.remove();
+    member.remove();
+    bench.finish();
+}
+
 #[test]
 fn a_daemon_that_leaves_does_not_take_the_next_ones_pod_file_along() {
     let Some(bench) = Bench::released() else { return };

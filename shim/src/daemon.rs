@@ -47,7 +47,7 @@ use crate::{
     peer::SameUser,
     private, service,
     spawner::MainThread,
-    standby::{self, Standby},
+    standby::{self, Standby, Work},
     terminal,
 };
 
@@ -73,7 +73,7 @@ pub struct Daemon {
     swept: AtomicBool,
     /// How many verbs were run.
     pub verbs: AtomicUsize,
-    /// To whoever stands by until containerd's first call.
+    /// To whoever stands by until the first Create is done.
     line: Mutex<Option<OwnedFd>>,
     /// Who stands by from the last Delete on.
     standby: Mutex<Option<Standby>>,
@@ -247,12 +247,17 @@ impl Daemon {
 
     /// containerd calls: from now on its `delete` comes when we die.
     pub fn called(&self) {
-        self.verbs.fetch_add(1, Ordering::Relaxed);
+        self.count();
         self.need_no_standby();
     }
 
-    /// Whoever stands by is dismissed, if he is not yet.
-    fn need_no_standby(&self) {
+    /// A verb begins.
+    pub fn count(&self) {
+        self.verbs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whoever stands by since `start` is dismissed, if he is not yet.
+    pub fn need_no_standby(&self) {
         if let Some(line) = self.line.lock().unwrap_or_else(PoisonError::into_inner).take() {
             standby::dismiss(line);
         }
@@ -264,9 +269,9 @@ impl Daemon {
         let daemon = self.clone();
         self.runtime.has_no_other(id).then(|| {
             spawn_blocking(move || {
-                let mut standby = daemon.standby();
+                let (flags, mut standby) = (&daemon.flags, daemon.standby());
                 if standby.is_none() {
-                    let spawned = Standby::spawn(&daemon.flags, &daemon.flags.group, None);
+                    let spawned = Standby::spawn(flags, &flags.group, Work::Daemon(&flags.instance));
                     *standby =
                         spawned.inspect_err(|e| tracing::warn!(error = e.chain(), "nobody stands by")).ok();
                 }

@@ -36,7 +36,7 @@ use crate::{
     flags::Flags,
     living::{ACKNOWLEDGE, Known, await_dying, hand_over, living, not_clean},
     logging,
-    standby::Standby,
+    standby::{Standby, Work},
 };
 
 /// How long it takes at most: containerd gives 5 s.
@@ -55,7 +55,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else {
         // A daemon that was killed before or after its last container leaves its socket and its pod file.
         let is_served = Pod::find(&layout, &flags.namespace, &group)?.is_some_and(|pod| pod.read().is_some());
-        let standby = is_served.then(|| stand_by(flags, &group, None)).flatten();
+        let standby = is_served.then(|| stand_by(flags, &group, Work::Remains)).flatten();
         await_dying(&layout, &flags.namespace, &group)?;
         forget_daemon(flags, &layout, &group);
         tell(None)?;
@@ -71,7 +71,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         Some(record) => (!record.tombstone).then(|| record.txid.clone()),
         None => dir.transactions()?.into_iter().find(|txid| is_txid(txid)),
     };
-    let stand_by = || txid.as_deref().and_then(|txid| stand_by(flags, &group, Some(txid)));
+    let stand_by = || txid.as_deref().and_then(|txid| stand_by(flags, &group, Work::Transaction(txid)));
     let standby = stand_by();
     let said = Arc::new(AtomicBool::new(false));
     watch_over(&flags.id, found.clone(), deadline + SLACK, &said);
@@ -112,9 +112,9 @@ fn is_meant(record: &Record) -> Result<bool, Error> {
 }
 
 /// Before anything is undone: somebody who goes on with it if this process does not come to its end.
-fn stand_by(flags: &Flags, group: &str, txid: Option<&str>) -> Option<Standby> {
-    let standby = Standby::spawn(flags, group, txid);
-    standby.inspect_err(|e| tracing::warn!(id = flags.id, txid, error = e.chain(), "nobody stands by")).ok()
+fn stand_by(flags: &Flags, group: &str, work: Work<'_>) -> Option<Standby> {
+    let standby = Standby::spawn(flags, group, work);
+    standby.inspect_err(|e| tracing::warn!(id = flags.id, error = e.chain(), "nobody stands by")).ok()
 }
 
 /// An undo may block in the kernel, deadline or not. Then the answer is given in its place, and the rest is left to

@@ -1,5 +1,5 @@
-//! `gc` (hidden): finishes one container's clean-up that a `delete` could not finish, or removes what a daemon left that
-//! nobody had called yet. It stands by until it is its turn. Detached, bounded, and only for that very transaction.
+//! `gc` (hidden): finishes one container's clean-up that a `delete` could not finish, or that of a daemon for which nobody
+//! is called. It stands by until it is its turn. Detached, bounded, and only for that very transaction or daemon.
 
 use std::{
     thread::sleep,
@@ -10,7 +10,7 @@ use record_store::Read;
 use runtime_core::{
     Error as CoreError,
     config::Config,
-    layout::{Layout, is_instance},
+    layout::{Layout, is_instance, is_txid},
     record::{Record, RunDir},
     recover::{Outcome, Told, unwind_pod},
     sweep::tidy,
@@ -19,7 +19,7 @@ use runtime_core::{
 use crate::{
     error::Error,
     flags::Flags,
-    living::{Known, await_dying, hand_over, living},
+    living::{Known, await_dying, dies, hand_over, living},
     standby,
 };
 
@@ -43,23 +43,29 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     }
     let layout = Layout::new(&Config::root()?, &flags.address);
     await_dying(&layout, &flags.namespace, &flags.group)?;
-    if !flags.txid.is_empty() {
+    if !flags.instance.is_empty() {
+        // Its end of the pipe is gone before its owner lock, and its pod file may be.
+        dies(&layout, &flags.instance)?;
+    }
+    if !flags.txid.is_empty() || !flags.instance.is_empty() {
         finish(flags, &layout)?;
     }
     tidy(&layout);
     see_tombstone_off(flags, &layout)
 }
 
-/// Undoes the transaction, again and again.
+/// Undoes what is meant, again and again.
 fn finish(flags: &Flags, layout: &Layout) -> Result<(), Error> {
     let Flags { namespace, id, group, .. } = flags;
     let end = Instant::now() + BOUND;
     let mut pause = Duration::from_millis(200);
     while Instant::now() < end {
         let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else { break };
-        let Some(Ours { record, owners }) = ours(&dir, &flags.txid)? else { break };
+        let Some(Ours { record, owners }) = ours(&dir, flags)? else { break };
         let deadline = Instant::now() + fault::deadline("deadline.gc", EACH);
         match living(layout, &owners)? {
+            // It is ending.
+            Some(_) if flags.txid.is_empty() => {}
             // Its `delete` may not have come to ask it.
             Some(owner) => {
                 let known = match &record {
@@ -89,7 +95,7 @@ fn see_tombstone_off(flags: &Flags, layout: &Layout) -> Result<(), Error> {
     while Instant::now() < end {
         let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else { break };
         match dir.read() {
-            Read::Record(Record { tombstone: true, txid, .. }) if txid == flags.txid => tidy(layout),
+            Read::Record(record) if record.tombstone && is_meant(&record, flags) => tidy(layout),
             _ => break,
         }
         sleep(LOOK);
@@ -105,16 +111,21 @@ struct Ours {
 }
 
 /// `None`: it is done by somebody else, or another container of that id by now.
-fn ours(dir: &RunDir, txid: &str) -> Result<Option<Ours>, Error> {
+fn ours(dir: &RunDir, flags: &Flags) -> Result<Option<Ours>, Error> {
     match dir.read() {
-        Read::Record(record) if record.txid == txid && !record.tombstone => {
+        Read::Record(record) if is_meant(&record, flags) && !record.tombstone => {
             Ok(Some(Ours { owners: vec![record.owner.clone()], record: Some(record) }))
         }
         Read::Record(_) => Ok(None),
         Read::Absent | Read::Newer(_) | Read::Unreadable(_) => {
-            let is_its = dir.transactions()?.iter().any(|its| its == txid);
-            let owners = dir.owners()?.into_iter().filter(|owner| is_instance(owner)).collect();
+            let owners: Vec<_> = dir.owners()?.into_iter().filter(|owner| is_instance(owner)).collect();
+            let is_its = |txid: &String| is_txid(txid) && *txid == flags.txid;
+            let is_its = dir.transactions()?.iter().any(is_its) || owners.contains(&flags.instance);
             Ok(is_its.then_some(Ours { record: None, owners }))
         }
     }
+}
+
+fn is_meant(record: &Record, flags: &Flags) -> bool {
+    record.txid == flags.txid || record.owner == flags.instance
 }

@@ -135,7 +135,7 @@ pub fn await_dying(layout: &Layout, namespace: &str, group: &str) -> Result<(), 
 }
 
 /// Whether the daemon is dead soon.
-fn dies(layout: &Layout, owner: &str) -> Result<bool, Error> {
+pub fn dies(layout: &Layout, owner: &str) -> Result<bool, Error> {
     let deadline = Instant::now() + DYING;
     while owner::is_alive(layout, owner)? {
         if Instant::now() >= deadline {

@@ -129,7 +129,7 @@ impl Task for TaskService {
             },
             options: options::of(&req.options).map_err(|e| status(&e))?,
         };
-        self.daemon.called();
+        self.daemon.count();
         // Without a wait between the two: a daemon that is not leaving now does not leave any more.
         let container = self.daemon.runtime.register(&input).map_err(|e| status(&e))?;
         self.daemon.promise_kept(&container.id);
@@ -146,6 +146,7 @@ impl Task for TaskService {
             let created = created.await;
             if let Ok(Ok(())) = &created {
                 daemon.watch(&container);
+                daemon.need_no_standby();
             }
             created.map(|result| result.map(|()| container))
         });
@@ -244,6 +245,10 @@ impl Task for TaskService {
         let deleted = self.run(move |runtime| runtime.delete(&req.id)).await;
         if let Some(standby) = standby {
             standby.await.ok();
+        }
+        if deleted.is_err() && !self.daemon.runtime.is_empty() {
+            let daemon = self.daemon.clone();
+            daemon.clone().blocking(move |_| daemon.dismiss_standby()).await.ok();
         }
         let (pid, exit) = deleted?;
         if let Some(container) = container {

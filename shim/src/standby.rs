@@ -1,6 +1,6 @@
 //! The `gc` that stands by where nobody would be called: while a `delete` works, which containerd asks once; from the
-//! end of `start` to containerd's first call, before which it asks for no `delete`; and from a daemon's last Delete until
-//! that has left. Whoever holds the other end of its pipe does without it; the end of that pipe without a word - an error,
+//! end of `start` until the first Create is done, since before its first call containerd asks for no `delete`; and from a
+//! daemon's last Delete until that has left. Whoever holds the other end of its pipe does without it; the end of that pipe without a word - an error,
 //! a hang, a kill - is its turn.
 //!
 //! It lives on for itself: detached, bounded, its stdio on /dev/null.
@@ -28,14 +28,29 @@ pub fn line() -> Result<(OwnedFd, OwnedFd), Error> {
     pipe_with(PipeFlags::CLOEXEC).map_err(Error::system("make a pipe"))
 }
 
-/// Spawns it at its end of the pipe, for a transaction of the container, or only for what a dead daemon leaves.
-pub fn spawn(flags: &Flags, group: &str, txid: Option<&str>, line: OwnedFd) -> Result<Child, Error> {
+/// What there is to do when its turn comes, besides removing what daemons that are dead leave.
+#[derive(Clone, Copy)]
+pub enum Work<'a> {
+    /// To finish this transaction of the container.
+    Transaction(&'a str),
+    /// The same of what is this daemon's, by its instance.
+    Daemon(&'a str),
+    /// Nothing.
+    Remains,
+}
+
+/// Spawns it at its end of the pipe.
+pub fn spawn(flags: &Flags, group: &str, work: Work<'_>, line: OwnedFd) -> Result<Child, Error> {
     fault::point("standby.spawn").map_err(runtime_core::Error::from)?;
     Command::new("/proc/self/exe")
         .arg0("containerd-shim-urunc-v2")
         .args(["-namespace", &flags.namespace, "-address", &flags.address, "-id", &flags.id])
         .args(["-group", group])
-        .args(txid.into_iter().flat_map(|txid| ["-txid", txid]))
+        .args(match work {
+            Work::Transaction(txid) => vec!["-txid", txid],
+            Work::Daemon(instance) => vec!["-instance", instance],
+            Work::Remains => vec![],
+        })
         .arg("gc")
         .current_dir("/")
         .stdin(Stdio::from(line))
@@ -54,9 +69,9 @@ pub struct Standby {
 
 impl Standby {
     /// Spawns it.
-    pub fn spawn(flags: &Flags, group: &str, txid: Option<&str>) -> Result<Self, Error> {
+    pub fn spawn(flags: &Flags, group: &str, work: Work<'_>) -> Result<Self, Error> {
         let (theirs, line) = line()?;
-        let mut child = spawn(flags, group, txid, theirs)?;
+        let mut child = spawn(flags, group, work, theirs)?;
         match Process::of_child(child.id()) {
             Ok(process) => Ok(Self { child, process, _line: line }),
             Err(e) => {

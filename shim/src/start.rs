@@ -25,7 +25,14 @@ use rustix::{
     process::{Resource, getrlimit, umask},
 };
 
-use crate::{bootstrap::Asked, error::Error, flags::Flags, handover::Daemon, private, standby};
+use crate::{
+    bootstrap::Asked,
+    error::Error,
+    flags::Flags,
+    handover::Daemon,
+    private,
+    standby::{self, Work},
+};
 
 /// How many files a daemon must be able to open: one container takes about 36.
 const LEAST_DESCRIPTORS: u64 = 64;
@@ -167,7 +174,7 @@ impl<'a> Started<'a> {
     }
 
     /// Prints the address and lets the daemon go. If that one is killed before containerd's first call, containerd asks
-    /// nobody to clean up: until then somebody stands by.
+    /// nobody to clean up, and only one `delete` does if a Create was never answered: until then somebody stands by.
     fn answer(mut self, flags: &Flags, group: &str, asked: &Asked) -> Result<(), Error> {
         fault::point("start.answer").map_err(runtime_core::Error::from)?;
         let address = address(&self.file.socket);
@@ -175,7 +182,7 @@ impl<'a> Started<'a> {
         asked.answer(&address)?;
         if let Some(line) = self.line.take() {
             // A daemon without one serves as well.
-            drop(standby::spawn(flags, group, None, line).ok());
+            drop(standby::spawn(flags, group, Work::Daemon(&self.file.owner), line).ok());
         }
         if let Some(daemon) = self.daemon.take() {
             daemon.let_go()?;

@@ -54,7 +54,7 @@ fn a_daemon_that_is_killed_before_it_is_called_leaves_nothing() {
         bundle.remove();
         bench.check();
     }
-    // The first call dismisses it.
+    // A Create that is done dismisses it.
     let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
     eventually("gc has ended", || bench.actions("gc").is_empty());
     // That of a `delete` that finds a daemon only, and is killed.
@@ -70,6 +70,27 @@ fn a_daemon_that_is_killed_before_it_is_called_leaves_nothing() {
     eventually("nothing is left", || !bench.socket("c1").exists() && !bench.pod_file("c1").exists());
     eventually("gc has ended", || bench.actions("gc").is_empty());
     bundle.remove();
+    bench.finish();
+}
+
+/// Of such a Create containerd knows nothing any more once it has asked for one `delete`, which may be killed as well.
+#[test]
+fn a_daemon_that_is_killed_in_its_first_create_leaves_nothing() {
+    let Some(bench) = Bench::with_faults() else { return };
+    for point in
+        ["cgroup.before-intent", "cgroup.after-acting", "launcher.after-done", "plan.made", "commit.after"]
+    {
+        let bundle = bench.bundle("c1", &Spec::tiny("hang"));
+        let shim = bench.start(&bundle);
+        bench.faults.set(&[&format!("{point}=kill")]);
+        shim.client.create(&bundle).expect_err("the connection breaks");
+        assert!(bench.faults.has_fired(point) && shim.daemon.ends_within(SOON), "{point}");
+        bench.faults.set(&[]);
+        bundle.remove();
+        eventually("gc has ended", || bench.actions("gc").is_empty());
+        assert!(bench.run_directory("c1").read_dir().is_err(), "{point}");
+        bench.check();
+    }
     bench.finish();
 }
 
@@ -360,7 +381,9 @@ fn a_start_that_was_killed_at_any_point_leaves_nothing() {
 
     for (n, point) in passed.iter().enumerate() {
         let passage = passed[..=n].iter().filter(|p| *p == point).count();
-        for action in ["kill", "error"] {
+        // Without somebody who stands by a daemon serves as well.
+        let actions = if point == "standby.spawn" { &["kill"][..] } else { &["kill", "error"] };
+        for action in actions {
             let id = format!("c{n}{action}");
             let bundle = bench.bundle(&id, &spec).without_stdio();
             bench.faults.set(&[&format!("{point}#{passage}={action}")]);
@@ -368,7 +391,7 @@ fn a_start_that_was_killed_at_any_point_leaves_nothing() {
             bench.faults.set(&[]);
             assert_ne!(started.code, Some(0), "{action} at {point}#{passage}: {started:?}");
             eventually("no daemon without a start", || bench.daemons().is_empty());
-            if action == "error" {
+            if *action == "error" {
                 assert!(started.stderr.contains("injected fault"), "{}", started.stderr);
             }
             // The daemon that was spawned first has seen to it: no later action is needed.

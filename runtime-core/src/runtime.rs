@@ -104,6 +104,12 @@ impl Runtime {
         self.containers().keys().all(|other| other == id)
     }
 
+    /// Whether there is one that was created, and is not being undone.
+    pub fn serves(&self) -> bool {
+        let is_it = |state| !matches!(state, State::Creating | State::Unwinding | State::UnwindBlocked);
+        self.all().iter().any(|container| is_it(container.snapshot().state))
+    }
+
     /// The containers whose clean-up got stuck.
     pub fn blocked(&self) -> Vec<Arc<Container>> {
         self.all().into_iter().filter(|c| c.snapshot().state == State::UnwindBlocked).collect()

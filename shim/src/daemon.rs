@@ -47,7 +47,7 @@ use crate::{
     peer::SameUser,
     private, service,
     spawner::MainThread,
-    standby::{self, Standby, Work},
+    standby::{OfDaemon, Standby, Work},
     terminal,
 };
 
@@ -73,10 +73,8 @@ pub struct Daemon {
     swept: AtomicBool,
     /// How many verbs were run.
     pub verbs: AtomicUsize,
-    /// To whoever stands by until the first Create is done.
-    line: Mutex<Option<OwnedFd>>,
-    /// Who stands by from the last Delete on.
-    standby: Mutex<Option<Standby>>,
+    /// Who stands by while nothing is served.
+    standby: Mutex<Option<OfDaemon>>,
     flags: Flags,
     nudged: Notify,
 }
@@ -147,8 +145,7 @@ async fn serve(
         created: AtomicBool::new(false),
         swept: AtomicBool::new(false),
         verbs: AtomicUsize::new(0),
-        line: Mutex::new(Some(line)),
-        standby: Mutex::default(),
+        standby: Mutex::new(Some(OfDaemon::Start(line))),
         flags: flags.clone(),
         nudged: Notify::new(),
     });
@@ -166,10 +163,10 @@ async fn serve(
     tracing::info!(namespace = flags.namespace, group = flags.group, "serving");
 
     let leaving = Leaving { pod, owner: Mutex::new(Some(owner)), listener: kept };
-    until_left(&daemon, &mut server, &leaving, asked, release).await?;
-    // It has taken all that is its own with it.
-    daemon.need_no_standby();
-    daemon.dismiss_standby();
+    if until_left(&daemon, &mut server, &leaving, asked, release).await? {
+        // It has taken all that is its own with it.
+        daemon.dismiss_standby();
+    }
     if !events.flush(FLUSH).await {
         tracing::warn!("containerd did not take the last events in time");
     }
@@ -182,14 +179,14 @@ async fn serve(
 }
 
 /// Serves until the daemon has left: after the last Shutdown, on a signal, when it is idle for long, or when `start`
-/// did not let it go.
+/// did not let it go. `false`: it has to go, and leaves its socket and pod file to others.
 async fn until_left(
     daemon: &Arc<Daemon>,
     server: &mut Server,
     leaving: &Leaving,
     mut asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
     release: OwnedFd,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::system("listen for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("listen for signals"))?;
     let mut release = pipe::Receiver::from_owned_fd(release).map_err(Error::system("wait for its start"))?;
@@ -199,7 +196,7 @@ async fn until_left(
         if chores.work(daemon) {
             if leaving.if_still(server, daemon).await? {
                 tracing::info!("nothing to serve for {} s", chores.stays().as_secs());
-                return Ok(());
+                return Ok(true);
             }
             chores.stay();
         }
@@ -221,7 +218,7 @@ async fn until_left(
                 if left {
                     // Let the answer out before the runtime ends.
                     sleep(Duration::from_millis(5)).await;
-                    return Ok(());
+                    return Ok(true);
                 }
             }
             _ = terminate.recv() => return daemon.terminate(server, leaving).await,
@@ -245,48 +242,49 @@ impl Daemon {
         self.promises().values().min().map(|at| *at + PROMISE_HOLDS)
     }
 
-    /// containerd calls: from now on its `delete` comes when we die.
-    pub fn called(&self) {
-        self.count();
-        self.need_no_standby();
-    }
-
     /// A verb begins.
-    pub fn count(&self) {
+    pub fn called(&self) {
         self.verbs.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whoever stands by since `start` is dismissed, if he is not yet.
-    pub fn need_no_standby(&self) {
-        if let Some(line) = self.line.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            standby::dismiss(line);
+    /// An end of this container was asked for: containerd forgets it as soon as that is answered, and asks for no `delete`
+    /// any more. So who stands by behind the last one is there before. Blocks for as long as a spawn takes.
+    pub fn expect_end_of(&self, id: &str) {
+        if self.runtime.has_no_other(id) {
+            self.have_standby(&mut self.standby());
         }
     }
 
-    /// Delete of `id` has come. containerd forgets a task once that is answered, and asks for no `delete` then: behind
-    /// the last one somebody stands by until the daemon has left. To be awaited before the answer.
-    pub fn stand_by_behind(self: &Arc<Self>, id: &str) -> Option<JoinHandle<()>> {
-        let daemon = self.clone();
-        self.runtime.has_no_other(id).then(|| {
-            spawn_blocking(move || {
-                let (flags, mut standby) = (&daemon.flags, daemon.standby());
-                if standby.is_none() {
-                    let spawned = Standby::spawn(flags, &flags.group, Work::Daemon(&flags.instance));
-                    *standby =
-                        spawned.inspect_err(|e| tracing::warn!(error = e.chain(), "nobody stands by")).ok();
-                }
-            })
-        })
+    /// Something was created, or has ended: somebody stands by while there is nothing, and nobody beside what is served.
+    /// Of a Create at work neither is known yet.
+    pub fn reconsider_standby(&self) {
+        let mut standby = self.standby();
+        if self.runtime.is_empty() {
+            self.have_standby(&mut standby);
+        } else if self.runtime.serves()
+            && let Some(standby) = standby.take()
+        {
+            standby.dismiss();
+        }
     }
 
-    /// There is something to serve again, or nothing is left.
-    pub fn dismiss_standby(&self) {
+    fn have_standby(&self, standby: &mut Option<OfDaemon>) {
+        if standby.is_none() {
+            let spawned = Standby::spawn(&self.flags, &self.flags.group, Work::Daemon(&self.flags.instance));
+            *standby = spawned
+                .inspect_err(|e| tracing::warn!(error = e.chain(), "nobody stands by"))
+                .ok()
+                .map(OfDaemon::Own);
+        }
+    }
+
+    fn dismiss_standby(&self) {
         if let Some(standby) = self.standby().take() {
             standby.dismiss();
         }
     }
 
-    fn standby(&self) -> MutexGuard<'_, Option<Standby>> {
+    fn standby(&self) -> MutexGuard<'_, Option<OfDaemon>> {
         self.standby.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -441,15 +439,18 @@ impl Daemon {
         if txid.is_some() && container.and_then(|c| c.txid()).as_deref() != txid {
             return;
         }
+        let daemon = self.clone();
         self.blocking(move |runtime| {
+            daemon.expect_end_of(&id);
             if let Err(e) = runtime.end(&id, Instant::now() + fault::deadline("deadline.end", END_WAIT)) {
                 tracing::warn!(id, error = e.chain(), "the container was not ended yet");
             }
+            daemon.reconsider_standby();
         });
     }
 
     /// SIGTERM: everything ends, in order; tombstones stay for the `delete`s that will come.
-    async fn terminate(self: &Arc<Self>, server: &mut Server, leaving: &Leaving) -> Result<(), Error> {
+    async fn terminate(self: &Arc<Self>, server: &mut Server, leaving: &Leaving) -> Result<bool, Error> {
         tracing::info!("asked to end: ending all containers");
         self.set_leaving(true);
         let deadline = Instant::now() + fault::deadline("deadline.end", END_WAIT);

@@ -42,50 +42,80 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         return Ok(());
     }
     let layout = Layout::new(&Config::root()?, &flags.address);
-    await_dying(&layout, &flags.namespace, &flags.group)?;
-    if !flags.instance.is_empty() {
-        // Its end of the pipe is gone before its owner lock, and its pod file may be.
-        dies(&layout, &flags.instance)?;
-    }
-    if !flags.txid.is_empty() || !flags.instance.is_empty() {
-        finish(flags, &layout)?;
-    }
+    let done = finish(flags, &layout);
     tidy(&layout);
+    done?;
     see_tombstone_off(flags, &layout)
 }
 
-/// Undoes what is meant, again and again.
+/// Waits for a daemon that is just dying, and undoes what is meant, again and again.
 fn finish(flags: &Flags, layout: &Layout) -> Result<(), Error> {
-    let Flags { namespace, id, group, .. } = flags;
+    await_dying(layout, &flags.namespace, &flags.group)?;
+    if !flags.instance.is_empty() {
+        // Its end of the pipe is gone before its owner lock, and its pod file may be.
+        dies(layout, &flags.instance)?;
+    }
     let end = Instant::now() + BOUND;
     let mut pause = Duration::from_millis(200);
-    while Instant::now() < end {
-        let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else { break };
-        let Some(Ours { record, owners }) = ours(&dir, flags)? else { break };
-        let deadline = Instant::now() + fault::deadline("deadline.gc", EACH);
-        match living(layout, &owners)? {
-            // It is ending.
-            Some(_) if flags.txid.is_empty() => {}
-            // Its `delete` may not have come to ask it.
-            Some(owner) => {
-                let known = match &record {
-                    Some(record) => Known::of(record, None),
-                    None => Known::by_markers(flags, &flags.group, &dir, owner, None)?,
-                };
-                if let Err(e) = hand_over(layout, &known, deadline) {
-                    tracing::debug!(id, error = e.chain(), "its daemon did not take it over");
-                }
+    let mut left = meant(flags, layout);
+    while !left.is_empty() && Instant::now() < end {
+        let mut again = Vec::new();
+        for id in left {
+            if !is_done(flags, layout, &id)? {
+                again.push(id);
             }
-            None => match unwind_pod(layout, namespace, id, group, &owners, Told::Later, deadline) {
-                // There is nothing more that anybody could do.
-                Ok(Outcome::Unwound(_) | Outcome::Nothing) | Err(CoreError::ForeignRecord { .. }) => break,
-                Ok(Outcome::Owned(_)) | Err(_) => {}
-            },
         }
-        sleep(pause);
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        left = again;
+        if !left.is_empty() {
+            sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
     Ok(())
+}
+
+/// The containers that there may be something to do for: the one of a transaction, or all of a daemon, the sandbox first.
+fn meant(flags: &Flags, layout: &Layout) -> Vec<String> {
+    let Flags { namespace, id, group, txid, instance, .. } = flags;
+    if !txid.is_empty() {
+        return vec![id.clone()];
+    }
+    if instance.is_empty() {
+        return vec![];
+    }
+    let mut all: Vec<_> = layout.containers().into_iter().filter(|(ns, _)| ns == namespace).collect();
+    all.sort_by_key(|(_, id)| id != group);
+    all.into_iter().map(|(_, id)| id).collect()
+}
+
+/// Tries it once; whether nothing more is to be done.
+fn is_done(flags: &Flags, layout: &Layout, id: &str) -> Result<bool, Error> {
+    let Flags { namespace, group, .. } = flags;
+    let Some(dir) = RunDir::open(&layout.container(namespace, id))? else { return Ok(true) };
+    let Some(Ours { record, owners }) = ours(&dir, flags)? else { return Ok(true) };
+    let deadline = Instant::now() + fault::deadline("deadline.gc", EACH);
+    match living(layout, &owners)? {
+        // It is ending.
+        Some(_) if flags.txid.is_empty() => {}
+        // Its `delete` may not have come to ask it.
+        Some(owner) => {
+            let known = match &record {
+                Some(record) => Known::of(record, None),
+                None => Known::by_markers(flags, group, &dir, owner, None)?,
+            };
+            if let Err(e) = hand_over(layout, &known, deadline) {
+                tracing::debug!(id, error = e.chain(), "its daemon did not take it over");
+            }
+        }
+        None => match unwind_pod(layout, namespace, id, group, &owners, Told::Later, deadline) {
+            // There is nothing more that anybody could do.
+            Ok(Outcome::Unwound(_) | Outcome::Nothing) | Err(CoreError::ForeignRecord { .. }) => {
+                return Ok(true);
+            }
+            Ok(Outcome::Owned(_)) | Err(_) => {}
+        },
+    }
+    Ok(false)
 }
 
 /// A pod's containerd removes the bundle of a container whose `delete` was killed, and asks for nothing more: then its

@@ -40,9 +40,9 @@ impl Leaving {
     }
 
     /// Leaves whatever there is. Whoever holds the pod lock for too long finds our owner lock free, and removes what
-    /// we leave.
-    pub async fn now(&self, server: &mut Server) -> Result<(), Error> {
-        self.leave(server, || true).await.map(drop)
+    /// we leave: `false`.
+    pub async fn now(&self, server: &mut Server) -> Result<bool, Error> {
+        self.leave(server, || true).await
     }
 
     async fn leave(&self, server: &mut Server, leaves: impl Fn() -> bool) -> Result<bool, Error> {

@@ -129,7 +129,7 @@ impl Task for TaskService {
             },
             options: options::of(&req.options).map_err(|e| status(&e))?,
         };
-        self.daemon.count();
+        self.daemon.called();
         // Without a wait between the two: a daemon that is not leaving now does not leave any more.
         let container = self.daemon.runtime.register(&input).map_err(|e| status(&e))?;
         self.daemon.promise_kept(&container.id);
@@ -140,13 +140,13 @@ impl Task for TaskService {
             let creating = container.clone();
             let serving = daemon.clone();
             let created = daemon.blocking(move |runtime| {
-                serving.dismiss_standby();
-                runtime.create(&creating, input)
+                let created = runtime.create(&creating, input);
+                serving.reconsider_standby();
+                created
             });
             let created = created.await;
             if let Ok(Ok(())) = &created {
                 daemon.watch(&container);
-                daemon.need_no_standby();
             }
             created.map(|result| result.map(|()| container))
         });
@@ -241,15 +241,22 @@ impl Task for TaskService {
             return Err(not_found("exec", &req.exec_id));
         }
         let container = self.daemon.runtime.get(&req.id).ok();
-        let standby = self.daemon.stand_by_behind(&req.id);
-        let deleted = self.run(move |runtime| runtime.delete(&req.id)).await;
-        if let Some(standby) = standby {
-            standby.await.ok();
-        }
-        if deleted.is_err() && !self.daemon.runtime.is_empty() {
-            let daemon = self.daemon.clone();
-            daemon.clone().blocking(move |_| daemon.dismiss_standby()).await.ok();
-        }
+        self.daemon.called();
+        // A task of its own, as in Create: who stands by behind the last one is there whoever has asked.
+        let daemon = self.daemon.clone();
+        let deleted = tokio::spawn(async move {
+            let (id, beside) = (req.id.clone(), daemon.clone());
+            let expected = daemon.blocking(move |_| beside.expect_end_of(&id));
+            let behind = daemon.clone();
+            let deleted = daemon.blocking(move |runtime| runtime.delete(&req.id)).await;
+            expected.await.ok();
+            daemon.blocking(move |_| behind.reconsider_standby()).await.ok();
+            deleted
+        });
+        let deleted = match deleted.await {
+            Ok(Ok(deleted)) => deleted.map_err(|e| status(&e)),
+            Ok(Err(e)) | Err(e) => Err(get_rpc_status(Code::INTERNAL, e)),
+        };
         let (pid, exit) = deleted?;
         if let Some(container) = container {
             container.terminal_end().wait_for(|ended| *ended).await.ok();

@@ -1,6 +1,6 @@
-//! The `gc` that stands by where nobody would be called: while a `delete` works, which containerd asks once; from the
-//! end of `start` until the first Create is done, since before its first call containerd asks for no `delete`; and from a
-//! daemon's last Delete until that has left. Whoever holds the other end of its pipe does without it; the end of that pipe without a word - an error,
+//! The `gc` that stands by where nobody would be called: while a `delete` works, which containerd asks once; and
+//! as long as a daemon has no container that was created: before its first call, and behind its last Delete, containerd asks
+//! for no `delete`. Whoever holds the other end of its pipe does without it; the end of that pipe without a word - an error,
 //! a hang, a kill - is its turn.
 //!
 //! It lives on for itself: detached, bounded, its stdio on /dev/null.
@@ -75,9 +75,9 @@ impl Standby {
         match Process::of_child(child.id()) {
             Ok(process) => Ok(Self { child, process, _line: line }),
             Err(e) => {
-                // It finds the work done, or does it.
-                drop(line);
-                child.try_wait().ok();
+                // Not waited for yet, so the number is its own.
+                child.kill().ok();
+                child.wait().ok();
                 Err(e.into())
             }
         }
@@ -90,10 +90,23 @@ impl Standby {
     }
 }
 
-/// Tells the one at the other end that it is not needed any more.
-pub fn dismiss(line: OwnedFd) {
-    // One that was never there, or is gone, needs no word.
-    File::from(line).write_all(DISMISSED).ok();
+/// The one of a daemon: `start` has spawned it, or the daemon itself.
+pub enum OfDaemon {
+    /// That of `start`, at the other end.
+    Start(OwnedFd),
+    /// Our own.
+    Own(Standby),
+}
+
+impl OfDaemon {
+    /// Does without it.
+    pub fn dismiss(self) {
+        match self {
+            // One that was never there, or is gone, needs no word.
+            Self::Start(line) => drop(File::from(line).write_all(DISMISSED)),
+            Self::Own(standby) => standby.dismiss(),
+        }
+    }
 }
 
 /// For the `gc`: waits for its turn. `false`: it was dismissed.

@@ -164,9 +164,9 @@ fn a_stopped_daemon_is_killed_by_its_recorded_identity() {
     eventually("gc is at work", || !bench.actions("gc").is_empty());
     shim.daemon.signal(Signal::CONT);
     eventually("the container is ended", || bench.record("c1").is_none_or(|r| r["tombstone"] == true));
-    eventually("gc has ended", || bench.actions("gc").is_empty());
     shim.daemon.signal(Signal::TERM);
     assert!(shim.daemon.ends_within(SOON));
+    eventually("gc has ended", || bench.actions("gc").is_empty());
     bench.delete(&bundle).deleted();
     bundle.remove();
     bench.finish();

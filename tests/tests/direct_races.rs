@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
 use std::{
-    env, fs, thread,
+    env, fs,
+    path::PathBuf,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -137,12 +139,88 @@ fn a_daemon_that_is_killed_behind_its_last_delete_leaves_nothing() {
     shim.client.delete("pod").unwrap();
     let (_, member, _) = bench.created("c1", &Spec::tiny("hang").in_pod("pod"));
     assert!(bench.actions("gc").is_empty(), "it stands by for one that serves");
+    let task = PathBuf::from(format!("/proc/{0}/task/{0}/children", shim.daemon.pid()));
+    let children = fs::read_to_string(task).unwrap();
+    assert_eq!(children.split_whitespace().count(), 1, "but the launcher: {children}");
     shim.client.delete("c1").unwrap();
     shim.client.shutdown("pod");
     assert!(shim.daemon.ends_within(SOON));
     assert!(bench.actions("gc").is_empty(), "it outlives what it stood by for");
     bundle.remove();
     member.remove();
+    bench.finish();
+}
+
+/// Its end is no Delete's, or nobody's alone.
+#[test]
+fn whatever_empties_a_daemon_leaves_somebody_who_stands_by() {
+    let Some(bench) = Bench::with_faults() else { return };
+    let is_left = |group: &str| bench.socket(group).exists() || bench.pod_file(group).exists();
+    let killed = |shim: &Shim, group: &str, how: &str| {
+        assert_eq!(bench.actions("gc").len(), 1, "{how}");
+        shim.daemon.kill();
+        eventually(how, || !is_left(group) && bench.actions("gc").is_empty());
+    };
+    let in_pod = Spec::tiny("hang").in_pod("pod");
+
+    let how = "two Deletes at once";
+    let (shim, pod, _) = bench.created("pod", &in_pod);
+    let (_, member, _) = bench.created("c1", &in_pod);
+    bench.faults.set(&["cgroup.undo=hold"]);
+    let deletes = ["pod", "c1"].map(|id| shim.client.send_delete(id));
+    let at_work = || bench.faults.fired().iter().filter(|f| f.name == "cgroup.undo").count();
+    eventually("both are at work", || at_work() == 2);
+    bench.faults.set(&[]);
+    for delete in deletes {
+        delete.wait().unwrap();
+    }
+    killed(&shim, "pod", how);
+    pod.remove();
+    member.remove();
+    bench.check();
+
+    let how = "a `delete` that finds it alive";
+    let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
+    bench.delete(&bundle).deleted();
+    killed(&shim, "c1", how);
+    bundle.remove();
+    bench.check();
+
+    let how = "a Create that fails, and the Delete behind it";
+    let bundle = refused(&bench, "pod");
+    let shim = bench.start(&bundle);
+    shim.client.create(&bundle).unwrap_err();
+    assert_eq!(shim.client.delete("pod").unwrap_err().code, Some(Code::NOT_FOUND));
+    killed(&shim, "pod", how);
+    bundle.remove();
+    bench.check();
+
+    // Nor does a further Create, until it is done.
+    let (shim, pod, _) = bench.created("pod", &in_pod);
+    shim.client.delete("pod").unwrap();
+    let member = bench.bundle("c1", &in_pod);
+    bench.start(&member);
+    bench.faults.set(&["cgroup.after-acting=kill"]);
+    shim.client.create(&member).expect_err("the connection breaks");
+    assert!(bench.faults.has_fired("cgroup.after-acting"));
+    bench.faults.set(&[]);
+    pod.remove();
+    member.remove();
+    eventually("all is gone", || !is_left("pod") && bench.actions("gc").is_empty());
+    bench.check();
+
+    // Where there is no room for one, all goes on without.
+    let bundle = bench.bundle("c1", &Spec::tiny("hang"));
+    bench.faults.set(&["standby.spawn=error"]);
+    let shim = bench.start(&bundle);
+    shim.client.create(&bundle).unwrap();
+    shim.client.delete("c1").unwrap();
+    let fired = bench.faults.fired().iter().filter(|f| f.name == "standby.spawn").count();
+    assert!(fired >= 2 && bench.actions("gc").is_empty(), "{fired}");
+    bench.faults.set(&[]);
+    shim.client.shutdown("c1");
+    assert!(shim.daemon.ends_within(SOON));
+    bundle.remove();
     bench.finish();
 }
 
@@ -291,12 +369,14 @@ fn a_pod_and_its_members_are_deleted_at_once() {
                     deleted.stderr
                 );
             }
-            eventually("gc has ended", || bench.actions("gc").is_empty());
-            assert!(pod.processes.iter().all(|p| !p.is_alive()), "the daemon {daemon}");
+            let is_dead = || pod.processes.iter().all(|p| !p.is_alive());
+            eventually(&format!("the daemon {daemon}: its guests' end"), is_dead);
             if daemon == "serves" {
+                eventually("all but the daemon's own gc have ended", || bench.actions("gc").len() == 1);
                 pod.shim.client.shutdown("pod");
             }
             assert!(pod.shim.daemon.ends_within(SOON), "the daemon {daemon}");
+            eventually("gc has ended", || bench.actions("gc").is_empty());
             for deleted in pod.delete_at_once(&bench) {
                 deleted.deleted();
             }

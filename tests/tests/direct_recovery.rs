@@ -283,6 +283,7 @@ fn a_process_that_does_not_die_blocks_and_is_waited_for() {
     shim.client.kill("c1", 9).unwrap();
     assert_eq!(shim.client.status("c1"), Ok(Status::RUNNING), "it lives");
     assert_eq!(shim.client.delete("c1").unwrap_err().code, Some(Code::FAILED_PRECONDITION));
+    assert!(bench.actions("gc").is_empty(), "it is served still");
     // The end that needs no permission: as of a container that containerd has forgotten.
     bench.faults.set(&["deadline.end=300", "deadline.retry=300"]);
     let deleted = bench.delete(&bundle);
@@ -294,10 +295,10 @@ fn a_process_that_does_not_die_blocks_and_is_waited_for() {
     eventually("it is done", || is_buried(&bench, "c1"));
     assert!(!process.is_alive() && leaves(&bench.namespace, "c1").is_empty());
     bench.faults.set(&[]);
-    eventually("gc has ended", || bench.actions("gc").is_empty());
+    eventually("all but the daemon's own gc have ended", || bench.actions("gc").len() == 1);
     assert_eq!(bench.delete(&bundle).deleted().exit_status, 137);
     shim.client.shutdown("c1");
-    assert!(shim.daemon.ends_within(SOON));
+    assert!(shim.daemon.ends_within(SOON) && bench.actions("gc").is_empty());
     bundle.remove();
     bench.check();
 
@@ -427,7 +428,6 @@ fn the_memory_of_a_big_guest_is_free_in_time_or_handed_over() {
                 eventually("the rest is done", || is_buried(&bench, "big"));
             }
         }
-        eventually("gc has ended", || bench.actions("gc").is_empty());
         if let Ok(text) = fs::read(bench.run_directory("big").join("record.json")) {
             check_record(&text).unwrap();
         }
@@ -435,6 +435,7 @@ fn the_memory_of_a_big_guest_is_free_in_time_or_handed_over() {
             shim.client.shutdown("big");
         }
         assert!(shim.daemon.ends_within(SOON));
+        eventually("gc has ended", || bench.actions("gc").is_empty());
         bench.delete(&bundle).deleted();
         bundle.remove();
         bench.check();
@@ -479,6 +480,40 @@ fn gc_is_for_its_own_transaction_only() {
     bench.finish();
 }
 
+/// What it finishes for a daemon is that one's, and never that of one that lives.
+#[test]
+fn gc_of_a_daemon_is_for_what_a_dead_one_has_left() {
+    let Some(bench) = Bench::released() else { return };
+    let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
+    let record = bench.record("c1").unwrap();
+    let owner = record["owner"].as_str().unwrap();
+    let gc_of = |owner: &str| gc(&bench, &bundle, ["-instance", owner]).expect("it runs");
+    let early = gc_of(owner);
+    thread::sleep(Duration::from_millis(1500));
+    assert!(early.is_alive() && shim.client.status("c1") == Ok(Status::CREATED), "it waits for its end");
+    shim.daemon.stop();
+    thread::sleep(Duration::from_millis(1500));
+    assert!(early.is_alive() && shim.daemon.is_alive() && Proc::of(pid.cast_signed()).is_alive());
+    early.kill();
+    shim.daemon.kill();
+    let path = bench.run_directory("c1").join("record.json");
+    for garbled in [true, false] {
+        if garbled {
+            fs::write(&path, "{").unwrap();
+        } else {
+            bench.put_record("c1", &record);
+        }
+        let before = fs::read(&path).unwrap();
+        assert!(gc_of(OTHER_OWNER).ends_within(SOON), "it goes on");
+        assert_eq!(fs::read(&path).unwrap(), before, "it is another one's");
+    }
+    gc_of(owner);
+    eventually("it is undone", || bench.record("c1").is_some_and(|record| record["tombstone"] == true));
+    bench.delete(&bundle).deleted();
+    bundle.remove();
+    bench.finish();
+}
+
 /// As a pod's containerd does whose `delete` was killed: it removes the bundle, and asks for nothing more.
 #[test]
 fn the_tombstone_that_gc_leaves_goes_with_its_bundle() {
@@ -494,10 +529,14 @@ fn the_tombstone_that_gc_leaves_goes_with_its_bundle() {
 }
 
 /// `gc` whose `delete` has ended: it finds the end of its stdin.
-#[allow(clippy::zombie_processes, reason = "in a session of its own it is reaped as daemons are")]
 fn start_gc(bench: &Bench, bundle: &Bundle, txid: &str) -> Option<Proc> {
-    let mut command = bench.command("-txid", &bundle.id, &bundle.path);
-    let gc = command.args([txid, "-group", &bundle.id, "gc"]).stdin(Stdio::null()).spawn().unwrap();
+    gc(bench, bundle, ["-txid", txid])
+}
+
+#[allow(clippy::zombie_processes, reason = "in a session of its own it is reaped as daemons are")]
+fn gc(bench: &Bench, bundle: &Bundle, [flag, value]: [&str; 2]) -> Option<Proc> {
+    let mut command = bench.command(flag, &bundle.id, &bundle.path);
+    let gc = command.args([value, "-group", &bundle.id, "gc"]).stdin(Stdio::null()).spawn().unwrap();
     Proc::find(gc.id().cast_signed())
 }
 

@@ -73,10 +73,8 @@ pub fn forget_dead(layout: &Layout, named: &[String]) -> Result<(), Error> {
         Err(e) => return Err(e.into()),
     };
     for instance in dir.names()? {
-        if !named.contains(&instance)
-            && let Some(lock) = Lock::try_acquire(&dir, &instance)?
-        {
-            lock.unlink(&dir)?;
+        if !named.contains(&instance) {
+            Lock::forget(&dir, &instance)?;
         }
     }
     Ok(())

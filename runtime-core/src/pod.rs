@@ -31,6 +31,9 @@ const SCHEMA: u64 = 1;
 /// About how long the listener of a dying process may outlive its owner lock.
 const CLOSING: Duration = Duration::from_millis(100);
 
+/// How long somebody may hold a pod lock who only looks.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// The daemon of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodFile {
@@ -225,15 +228,17 @@ fn files(layout: &Layout) -> Result<Vec<(String, PodFile)>, Error> {
     Ok(files)
 }
 
-/// Removes the sockets and pod files of daemons that are gone. A pod lock that somebody holds means that he sees to
-/// it himself.
+/// Removes the sockets and pod files of daemons that are gone. A pod lock that somebody holds for longer than a look takes
+/// means that he sees to it himself: who only looks may have looked before the daemon was gone.
 pub fn forget_dead(layout: &Layout) -> Result<(), Error> {
     for (name, file) in files(layout)? {
         if owner::is_alive(layout, &file.owner)? {
             continue;
         }
         let dir = Dir::open(layout.pods())?;
-        let Some(lock) = Lock::acquire(&dir, &format!("{name}.lock"), Instant::now())? else { continue };
+        let Some(lock) = Lock::acquire(&dir, &format!("{name}.lock"), Instant::now() + LOOK)? else {
+            continue;
+        };
         let again = Dir::open(layout.pods())?;
         // Under the lock once more: a `start` may have put a new daemon there.
         let pod = Pod { dir, name, namespace: file.namespace, group: file.group };
@@ -304,6 +309,23 @@ mod tests {
         file.inode = Some(own);
         remove_socket(&file).unwrap();
         assert!(!socket.exists());
+    }
+
+    /// Several who tidy up at once must not each leave it to another one.
+    #[test]
+    fn what_a_dead_daemon_left_goes_though_somebody_looks() {
+        let folder = Folder::new();
+        let pod = Pod::open(&folder.layout, NAMESPACE, "c1").unwrap();
+        pod.write(&pod.file_of(DEAD, folder.bundle().join("socket"))).unwrap();
+        // He holds the lock for a moment, and has not seen the end.
+        let looks = pod.lock(soon()).unwrap();
+        let looks = thread::spawn(move || {
+            thread::sleep(LOOK / 2);
+            drop(looks);
+        });
+        forget_dead(&folder.layout).unwrap();
+        assert_eq!(pod.read(), None);
+        looks.join().unwrap();
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub fn sweep(layout: &Layout, deadline: Instant) -> Swept {
 }
 
 /// Removes tombstones that wait for nobody, run directories in which nothing is any more, and what dead daemons left of
-/// themselves: sockets, pod files, owner locks that no record names. Waits for no lock.
+/// themselves: sockets, pod files, owner locks that no record names. Waits for no lock that is held for long.
 pub fn tidy(layout: &Layout) {
     let owner_of = |(namespace, id): (String, String)| {
         let dir = RunDir::open(&layout.container(&namespace, &id)).ok()??;

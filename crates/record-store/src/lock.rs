@@ -52,16 +52,31 @@ impl Lock {
 
     /// Whether somebody holds the lock `name` in `dir`. A lock whose file is not there is held by nobody.
     pub fn is_held(dir: &Dir, name: &str) -> Result<bool, Error> {
+        Ok(matches!(Self::ask(dir, name)?, Asked::Held))
+    }
+
+    /// Removes the file of the lock `name` in `dir` if nobody holds it, for a name that is never used again. Nobody who
+    /// asks meanwhile takes this for a holder, as he would if the lock were taken.
+    pub fn forget(dir: &Dir, name: &str) -> Result<(), Error> {
+        let Asked::Free(_fd) = Self::ask(dir, name)? else { return Ok(()) };
+        match unlinkat(dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(Error::Remove { path: dir.path().join(name), source: e.into() }),
+        }
+    }
+
+    fn ask(dir: &Dir, name: &str) -> Result<Asked, Error> {
+        let fail = |e: Errno| Error::Lock { path: dir.path().join(name), source: e.into() };
         let fd = match open_lock(dir, name, OFlags::empty()) {
             Ok(fd) => fd,
-            Err(Errno::NOENT) => return Ok(false),
-            Err(e) => return Err(Error::Lock { path: dir.path().join(name), source: e.into() }),
+            Err(Errno::NOENT) => return Ok(Asked::Absent),
+            Err(e) => return Err(fail(e)),
         };
         // A shared lock: two who only ask do not see each other.
         match flock(&fd, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(false),
-            Err(Errno::WOULDBLOCK) => Ok(true),
-            Err(e) => Err(Error::Lock { path: dir.path().join(name), source: e.into() }),
+            Ok(()) => Ok(Asked::Free(fd)),
+            Err(Errno::WOULDBLOCK) => Ok(Asked::Held),
+            Err(e) => Err(fail(e)),
         }
     }
 
@@ -135,6 +150,16 @@ impl Lock {
             }
         }
     }
+}
+
+/// How a lock was found.
+enum Asked {
+    /// Its file is not there.
+    Absent,
+    /// Nobody held it; nobody can take it while this is open.
+    Free(OwnedFd),
+    /// Somebody holds it.
+    Held,
 }
 
 impl AsFd for Lock {

@@ -166,6 +166,29 @@ fn a_removed_directory_is_never_made_again() {
 }
 
 #[test]
+fn who_forgets_a_lock_is_not_taken_for_its_holder() {
+    let (_folder, dir) = dir();
+    let path = dir.path().join("lock");
+    let lock = Lock::acquire(&dir, "lock", soon()).unwrap().unwrap();
+    Lock::forget(&dir, "lock").unwrap();
+    assert!(path.exists(), "somebody holds it");
+    drop(lock);
+    std::thread::scope(|scope| {
+        let forgets = scope.spawn(|| {
+            for _ in 0..20_000 {
+                fs::write(&path, "").unwrap();
+                Lock::forget(&dir, "lock").unwrap();
+                assert!(!path.exists());
+            }
+        });
+        while !forgets.is_finished() {
+            assert!(!Lock::is_held(&dir, "lock").unwrap());
+        }
+    });
+    Lock::forget(&dir, "lock").unwrap();
+}
+
+#[test]
 fn a_lock_keeps_others_out_until_it_is_dropped() {
     let (_folder, dir) = dir();
     assert!(!Lock::is_held(&dir, "lock").unwrap());

@@ -51,7 +51,8 @@ func (b *bench) findDaemons() (map[string]*daemon, error) {
 	return found, nil
 }
 
-// shimOf gives the id that a process with this command line serves, if it is a daemon of this run.
+// shimOf gives the id that a process with this command line serves, if it is a daemon of this run, and not who starts one
+// or stands by for it.
 func (b *bench) shimOf(path string) (string, bool) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -67,7 +68,7 @@ func (b *bench) shimOf(path string) (string, bool) {
 	}
 	last := words[len(words)-1]
 	if !strings.HasPrefix(filepath.Base(words[0]), "containerd-shim-") || value("-namespace") != b.namespace() ||
-		value("-address") != b.address() || last == "start" || last == "delete" {
+		value("-address") != b.address() || slices.Contains([]string{"start", "delete", "gc"}, last) {
 		return "", false
 	}
 	id := value("-id")

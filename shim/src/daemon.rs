@@ -247,12 +247,15 @@ impl Daemon {
         self.verbs.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An end of this container was asked for: containerd forgets it as soon as that is answered, and asks for no `delete`
-    /// any more. So who stands by behind the last one is there before. Blocks for as long as a spawn takes.
-    pub fn expect_end_of(&self, id: &str) {
+    /// Ends a container. containerd forgets it as soon as that is answered, and asks for no `delete` any more: so who
+    /// stands by behind the last one is there before. Blocks.
+    pub fn ending<T>(&self, id: &str, end: impl FnOnce(&Runtime) -> T) -> T {
         if self.runtime.has_no_other(id) {
             self.have_standby(&mut self.standby());
         }
+        let ended = end(&self.runtime);
+        self.reconsider_standby();
+        ended
     }
 
     /// Something was created, or has ended: somebody stands by while there is nothing, and nobody beside what is served.
@@ -440,12 +443,11 @@ impl Daemon {
             return;
         }
         let daemon = self.clone();
-        self.blocking(move |runtime| {
-            daemon.expect_end_of(&id);
-            if let Err(e) = runtime.end(&id, Instant::now() + fault::deadline("deadline.end", END_WAIT)) {
+        self.blocking(move |_| {
+            let until = Instant::now() + fault::deadline("deadline.end", END_WAIT);
+            if let Err(e) = daemon.ending(&id, |runtime| runtime.end(&id, until)) {
                 tracing::warn!(id, error = e.chain(), "the container was not ended yet");
             }
-            daemon.reconsider_standby();
         });
     }
 

@@ -241,23 +241,9 @@ impl Task for TaskService {
             return Err(not_found("exec", &req.exec_id));
         }
         let container = self.daemon.runtime.get(&req.id).ok();
-        self.daemon.called();
-        // A task of its own, as in Create: who stands by behind the last one is there whoever has asked.
         let daemon = self.daemon.clone();
-        let deleted = tokio::spawn(async move {
-            let (id, beside) = (req.id.clone(), daemon.clone());
-            let expected = daemon.blocking(move |_| beside.expect_end_of(&id));
-            let behind = daemon.clone();
-            let deleted = daemon.blocking(move |runtime| runtime.delete(&req.id)).await;
-            expected.await.ok();
-            daemon.blocking(move |_| behind.reconsider_standby()).await.ok();
-            deleted
-        });
-        let deleted = match deleted.await {
-            Ok(Ok(deleted)) => deleted.map_err(|e| status(&e)),
-            Ok(Err(e)) | Err(e) => Err(get_rpc_status(Code::INTERNAL, e)),
-        };
-        let (pid, exit) = deleted?;
+        let deleted = self.run(move |_| daemon.ending(&req.id, |runtime| runtime.delete(&req.id)));
+        let (pid, exit) = deleted.await?;
         if let Some(container) = container {
             container.terminal_end().wait_for(|ended| *ended).await.ok();
         }

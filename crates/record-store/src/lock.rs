@@ -58,10 +58,9 @@ impl Lock {
     /// Removes the file of the lock `name` in `dir` if nobody holds it, for a name that is never used again. Nobody who
     /// asks meanwhile takes this for a holder, as he would if the lock were taken.
     pub fn forget(dir: &Dir, name: &str) -> Result<(), Error> {
-        let Asked::Free(_fd) = Self::ask(dir, name)? else { return Ok(()) };
-        match unlinkat(dir, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(Error::Remove { path: dir.path().join(name), source: e.into() }),
+        match Self::ask(dir, name)? {
+            Asked::Free(_fd) => dir.remove(name).map(drop),
+            Asked::Absent | Asked::Held => Ok(()),
         }
     }
 
@@ -114,11 +113,7 @@ impl Lock {
 
     /// Removes the lock file and gives the lock up. Who waits for it finds out and tries again.
     pub fn unlink(self, dir: &Dir) -> Result<(), Error> {
-        let Some(name) = self.path.file_name() else { return Ok(()) };
-        match unlinkat(dir, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(Error::Remove { path: self.path.clone(), source: e.into() }),
-        }
+        self.path.file_name().map_or(Ok(()), |name| dir.remove(name).map(drop))
     }
 
     fn attempt(dir: &Dir, name: &str, create: OFlags) -> Result<Option<Self>, Error> {

@@ -20,7 +20,7 @@ use crate::{
 
 use super::{
     choice::{Choice, Phase, Victim},
-    suspects::{Births, Suspects},
+    suspects::{Births, Suspects, Tick},
     usual::Usual,
 };
 
@@ -33,6 +33,8 @@ const BEHIND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Strike {
     choice: Choice,
+    /// When the life began.
+    since: Tick,
     /// From the phase's beginning to its moment.
     moment: Duration,
     /// From its birth, of a victim that lives for milliseconds.
@@ -80,7 +82,8 @@ impl Strike {
         let part = |of: Duration| of.mul_f64(choice.part);
         let (moment, wait) = (part(usual.phase(choice)), usual.life(choice, handler).map(part));
         let behind = choice.behind.map(|part| usual.cleanup(choice.client).mul_f64(part));
-        Self { choice: *choice, moment, wait, behind, own: None, phase: None, fell: None }
+        let since = Tick::now();
+        Self { choice: *choice, since, moment, wait, behind, own: None, phase: None, fell: None }
     }
 
     /// A phase begins or ends.
@@ -126,7 +129,7 @@ impl Strike {
                 _ if !is_due => return,
                 Victim::Client => client.and_then(|job| Proc::find(job.pid())),
                 Victim::Containerd => Some(node.containerd().process()),
-                _ => suspects.find(victim),
+                _ => suspects.find(victim, self.since),
             };
             watch.is_late |= found.is_none();
             watch.target = found.map(|process| (process, Instant::now()));

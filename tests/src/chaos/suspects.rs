@@ -42,8 +42,9 @@ impl Suspects {
         }
     }
 
-    /// The newest process of this kind that lives now; of daemons the oldest, for a launcher is one before its exec.
-    pub fn find(&self, victim: Victim) -> Option<Proc> {
+    /// The newest process of this kind that lives now and was born since; of daemons the oldest, for a launcher is one
+    /// before its exec. One of an earlier life may be there still, and leave late.
+    pub fn find(&self, victim: Victim, since: Tick) -> Option<Proc> {
         let mut pids: Vec<i32> = fs::read_dir("/proc")
             .ok()?
             .flatten()
@@ -55,7 +56,8 @@ impl Suspects {
             pids.reverse();
         }
         let own = getpid().as_raw_pid();
-        let processes = pids.into_iter().filter(|pid| *pid > 1 && *pid != own).filter_map(Proc::find);
+        pids.retain(|pid| *pid > 1 && *pid != own && start_time(*pid) >= Some(since.0));
+        let processes = pids.into_iter().filter_map(Proc::find);
         processes.into_iter().find(|process| self.is(process, victim))
     }
 
@@ -121,6 +123,19 @@ impl Suspects {
             Victim::Monitor => name_of(program) == "busybox" && inside(),
             Victim::Client | Victim::Containerd => false,
         }
+    }
+}
+
+/// A moment, in the unit of a process's start time.
+#[derive(Clone, Copy, Debug)]
+pub struct Tick(u64);
+
+impl Tick {
+    /// Now. Both are hundredths of a second since boot for whoever is no kernel (proc(5)).
+    pub fn now() -> Self {
+        let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let first = uptime.split(' ').next().unwrap_or_default();
+        Self(first.replace('.', "").parse().expect("seconds and hundredths since boot"))
     }
 }
 

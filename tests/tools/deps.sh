@@ -8,7 +8,7 @@
 #   plan [demo|demo-pod]  says in a line each what that would install, download or make
 #
 # Packages are installed by apt-get, and only those that are missing. A containerd *service* is never installed:
-# Debian's packages of containerd, runc, the CNI plug-ins, Docker and the kernel are downloaded and unpacked into the
+# Debian's packages of containerd, runc, crun, the CNI plug-ins, Docker and the kernel are downloaded and unpacked into the
 # cache.
 # The cache is $URUNC_CACHE, else .cache in the checkout. What it holds afterwards is relied on by tests and demo:
 #
@@ -22,6 +22,7 @@
 #   nerdctl/bin/nerdctl   built with Go; or nerdctl/skipped
 #   docker-12/bin/        docker dockerd docker-proxy   (Debian 12's, 20.10); or docker-12/skipped
 #   docker-13/bin/        the same of Debian 13, 26.1, a pinned version; or docker-13/skipped
+#   crun/bin/crun         Debian's, with the library that it needs; a script that names that to it
 #   guest/vmlinuz         Debian's cloud kernel, a bzImage; guest/release is its `uname -r`
 #   guest/initrd.gz       busybox, its modules and tests/guests/linux/init
 #   guest/busybox         Debian's static busybox
@@ -182,6 +183,36 @@ make_containerd_1_6() {
 	grep -q '^containerd 1\.6\.' "$dir/versions" ||
 		say "  note: this is not Debian 12: its containerd is $(sed -n 's/^containerd //p' "$dir/versions"), not 1.6"
 	stamp containerd-1.6 "$key"
+}
+
+# ---- crun ----
+
+# The other OCI runtime that ordinary containers may be given to.
+make_crun() {
+	local key=$debian_key new=$cache/crun.new dir=$cache/crun
+	! fresh crun "$key" crun/bin/crun || return 0
+	rm -rf "$new"
+	mkdir -p "$new"/{deb,x,bin,lib}
+	download "$new/deb" crun libyajl2
+	unpack_crun() {
+		local deb
+		for deb in "$new"/deb/*.deb; do
+			dpkg-deb -f "$deb" Package Version | sed 's/^[^:]*: //' | paste -sd' ' >>"$new/versions"
+			dpkg -x "$deb" "$new/x"
+		done
+		mv "$new/x/usr/bin/crun" "$new/lib/"
+		mv "$new"/x/usr/lib/*/libyajl.so.2* "$new/lib/"
+	}
+	step 'unpack crun' unpack_crun
+	cat >"$new/bin/crun" <<-'EOF'
+		#!/bin/sh
+		lib=$(dirname "$(dirname "$(readlink -f "$0")")")/lib
+		LD_LIBRARY_PATH=$lib exec "$lib/crun" "$@"
+	EOF
+	chmod 755 "$new/bin/crun"
+	rm -rf "$new/deb" "$new/x" "$dir"
+	mv "$new" "$dir"
+	stamp crun "$key"
 }
 
 # ---- Go ----
@@ -447,6 +478,7 @@ demo | demo-pod | all)
 	make_initrd
 	if [ "$what" = all ]; then
 		make_pause
+		make_crun
 		make_containerd_2_3
 		make_nerdctl
 		make_docker 12 20.10 "$debian_key"

@@ -1,0 +1,34 @@
+//! What a runtime inherits.
+
+use std::{env, process::Command};
+
+use oci_runtime::Runtime;
+
+use crate::ground::{double, soon};
+
+/// Runs itself once more with an environment that a service manager gives; what the double saw is on its stdout.
+#[test]
+fn no_descriptor_and_nothing_of_a_service_manager() {
+    const INNER: &str = "OCI_RUNTIME_TEST_INNER";
+    if env::var_os(INNER).is_some() {
+        let root = env::temp_dir();
+        let runtime = Runtime { program: double("spy.sh"), root, systemd_cgroup: false };
+        println!("{}", runtime.features(soon()).unwrap());
+        return;
+    }
+    let name = "given::no_descriptor_and_nothing_of_a_service_manager";
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .envs([(INNER, "1"), ("NOTIFY_SOCKET", "/x"), ("LISTEN_FDS", "3"), ("KEPT", "kept")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("KEPT=kept"), "{said}");
+    assert!(!said.contains("NOTIFY_SOCKET") && !said.contains("LISTEN_FDS"), "{said}");
+    // The shell has opened its script under a number of its own, 10 or higher.
+    let fds: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("fd ")).collect();
+    let low: Vec<&str> = fds.into_iter().filter(|fd| !fd.contains("spy.sh")).collect();
+    assert_eq!(low.len(), 3, "{said}");
+    assert!(low[0] == "0 /dev/null" && low[1].contains("memfd:oci-runtime"), "{said}");
+    assert!(said.contains("cwd /\n"), "{said}");
+}

@@ -24,12 +24,15 @@ pub struct Exec<'a> {
 
 impl Runtime {
     /// Starts a process in a container that is created or running; the result is that process, which may be dead
-    /// already, but is not reaped (see [`create`](Self::create)). It has to be, soon: as long as it is a zombie, the
-    /// init of its pid namespace cannot end.
+    /// already, but is not reaped (see [`create`](Self::create)).
+    ///
+    /// It has to be reaped, soon: as long as it is a zombie, the init of its pid namespace cannot end, not of SIGKILL
+    /// either. That holds for one that nobody has named, too: when there is no such program, crun leaves what it had
+    /// made to the sub-reaper. So after a failed call the caller reaps those of its children that it does not know.
     ///
     /// After an error, [`Case::Absent`](crate::Case::Absent) and [`Case::NotRunning`](crate::Case::NotRunning) apart,
-    /// and after our own death there may be a process all the same (crun 1.8 leaves it running when it cannot write the
-    /// pid file): it is in the container's cgroup.
+    /// and after our own death there may even be a living process (crun 1.8 lets it run when it cannot write the pid
+    /// file): it is in the container's cgroup.
     pub fn exec(&self, what: Exec<'_>, deadline: Instant) -> Result<Process, Error> {
         let Exec { id, process, pid_file, console, streams } = what;
         let mut call = self.call("exec", id)?;

@@ -73,6 +73,15 @@ fn a_hook_that_hangs(ground: &Ground) {
     spec["hooks"] = serde_json::json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1001"]}]});
     let error = ground.create("c1", &spec, Streams::default(), Instant::now() + Duration::from_secs(3));
     assert!(matches!(error, Err(Error::Hung { verb: "create", dead: true, .. })), "{error:?}");
+    eprintln!(
+        "DEBUG {:?} {:?}",
+        ground
+            .members("c1")
+            .iter()
+            .map(|p| fs::read_to_string(format!("/proc/{p}/stat")).unwrap())
+            .collect::<Vec<_>>(),
+        fs::read_dir(&ground.runtime.root).unwrap().flatten().map(|e| e.path()).collect::<Vec<_>>()
+    );
     ground.empty("c1");
     ground.runtime.delete("c1", true, soon()).unwrap();
     let error = ground.runtime.state("c1", soon()).unwrap_err();

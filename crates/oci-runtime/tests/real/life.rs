@@ -15,6 +15,10 @@ const READY: [&str; 3] = ["sh", "-c", "trap 'exit 7' TERM; echo ready; while :; 
 fn whole_life(ground: &Ground) {
     let runtime = &ground.runtime;
     let (mut stdout, streams) = with_stdout();
+    // Left by a call that was killed: runc's own temporary one would stop it.
+    for name in ["c1.pid", ".c1.pid"] {
+        fs::write(ground.dir.path().join(name), "1").unwrap();
+    }
     let init = ground.create("c1", &ground.spec("c1", &READY), streams, soon()).unwrap();
     let state = runtime.state("c1", soon()).unwrap();
     assert_eq!((state.status, state.pid), (Status::Created, init.pid()));

@@ -24,7 +24,8 @@ pub struct Version {
 /// Asks a program for its version: an error if it is no OCI runtime, or too old a one.
 pub fn probe(program: &Path, deadline: Instant) -> Result<Version, Error> {
     let mut call = Call::new(program, "--version")?;
-    call.command().arg("--version");
+    // crun makes its root whatever it is asked: this one is there.
+    call.command().args(["--root", "/", "--version"]);
     let unusable = |problem: String, remedy: &str| Error::Unusable {
         program: program.to_owned(),
         problem,

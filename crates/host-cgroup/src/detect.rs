@@ -59,7 +59,7 @@ pub struct Hierarchy {
     root: String,
 }
 
-/// All hierarchies of this host that have a use here: v1 hierarchies without a controller (systemd's) are left out.
+/// All hierarchies of this host. That of systemd, which has no controller, goes by its name, `name=systemd`.
 #[derive(Debug, Clone)]
 pub struct Hierarchies {
     list: Vec<Hierarchy>,
@@ -144,7 +144,8 @@ fn parse_mounts(mountinfo: &str) -> Vec<Hierarchy> {
         let (version, controllers) = match kind {
             "cgroup2" => (Version::V2, Vec::new()),
             "cgroup" => {
-                let known = |o: &&str| V1_CONTROLLERS.contains(o);
+                // A hierarchy without a controller has a name: systemd's.
+                let known = |o: &&str| V1_CONTROLLERS.contains(o) || o.starts_with("name=");
                 (Version::V1, options.split(',').filter(known).map(str::to_owned).collect())
             }
             _ => continue,
@@ -210,6 +211,7 @@ broken line
             [
                 ("cpu,cpuacct".to_owned(), "/sys/fs/cgroup/cpu,cpuacct"),
                 ("memory".to_owned(), "/sys/fs/cgroup/my memory"),
+                ("name=systemd".to_owned(), "/sys/fs/cgroup/systemd"),
                 (String::new(), "/sys/fs/cgroup/unified"),
             ]
         );

@@ -11,15 +11,16 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
 use crate::files::{Files, is_absent};
+use crate::plan::Ours;
 use crate::wait::Backoff;
-use crate::{Error, LeafIn, LeafPlan, Version};
+use crate::{Error, LeafPlan, Version};
 
 /// Pidfds that are open at a time: far below any limit on open files.
 const BATCH: usize = 128;
@@ -27,9 +28,14 @@ const BATCH: usize = 128;
 /// The processes in the leaf and in cgroups below it, in all hierarchies, sorted. Those that this pid namespace
 /// cannot see are left out.
 pub fn procs(files: &dyn Files, plan: &LeafPlan) -> Result<Vec<u32>, Error> {
+    procs_in(files, plan.hierarchies.iter().map(|h| h.leaf_dir()))
+}
+
+/// The processes in these directories and below them, in all of them together.
+pub(crate) fn procs_in(files: &dyn Files, dirs: impl Iterator<Item = PathBuf>) -> Result<Vec<u32>, Error> {
     let mut all = BTreeSet::new();
-    for h in &plan.hierarchies {
-        all.extend(members(files, &h.leaf_dir())?);
+    for dir in dirs {
+        all.extend(members(files, &dir)?);
     }
     all.remove(&0);
     Ok(all.into_iter().collect())
@@ -40,12 +46,18 @@ pub fn procs(files: &dyn Files, plan: &LeafPlan) -> Result<Vec<u32>, Error> {
 /// At the deadline: the last error, or [`Error::StillAlive`]. A killed process counts as gone when the kernel has taken
 /// it out of the leaf; whoever must know that it has let go of everything asks its pidfd.
 pub fn kill(files: &dyn Files, plan: &LeafPlan, deadline: Instant) -> Result<(), Error> {
+    kill_in_all(files, &plan.ours(), deadline)
+}
+
+/// Kills every process in these directories.
+pub(crate) fn kill_in_all(files: &dyn Files, ours: &[Ours], deadline: Instant) -> Result<(), Error> {
     let mut backoff = Backoff::until(deadline);
     loop {
         let mut alive = BTreeSet::new();
         let mut failure = None;
-        for h in plan.hierarchies.iter().filter(|h| h.version == Version::V2).chain(v1(plan)) {
-            match kill_in(files, h, &mut alive) {
+        let of = |version| ours.iter().filter(move |own| own.version == version);
+        for own in of(Version::V2).chain(of(Version::V1)) {
+            match kill_in(files, own, &mut alive) {
                 Ok(()) => {}
                 Err(error) => failure = Some(error),
             }
@@ -59,19 +71,18 @@ pub fn kill(files: &dyn Files, plan: &LeafPlan, deadline: Instant) -> Result<(),
     }
 }
 
-fn v1(plan: &LeafPlan) -> impl Iterator<Item = &LeafIn> {
-    plan.hierarchies.iter().filter(|h| h.version == Version::V1)
-}
-
 /// One round in one hierarchy. `seen` holds those that earlier hierarchies of this round have dealt with.
-fn kill_in(files: &dyn Files, h: &LeafIn, seen: &mut BTreeSet<u32>) -> Result<(), Error> {
-    let leaf = h.leaf_dir();
+fn kill_in(
+    files: &dyn Files,
+    Ours { dir: leaf, version, .. }: &Ours,
+    seen: &mut BTreeSet<u32>,
+) -> Result<(), Error> {
     let own = getpid().as_raw_pid().unsigned_abs();
-    let listed = members(files, &leaf)?;
+    let listed = members(files, leaf)?;
     let new: Vec<u32> = listed.iter().copied().filter(|pid| !seen.contains(pid)).collect();
     seen.extend(&new);
     // The kernel would not spare us.
-    if h.version == Version::V2 && !listed.is_empty() && !listed.contains(&own) {
+    if *version == Version::V2 && !listed.is_empty() && !listed.contains(&own) {
         let file = leaf.join("cgroup.kill");
         match files.write(&file, "1") {
             Ok(()) => return Ok(()),
@@ -81,7 +92,7 @@ fn kill_in(files: &dyn Files, h: &LeafIn, seen: &mut BTreeSet<u32>) -> Result<()
         }
     }
     for batch in new.chunks(BATCH) {
-        kill_batch(files, &leaf, batch.iter().copied().filter(|&pid| pid != own))?;
+        kill_batch(files, leaf, batch.iter().copied().filter(|&pid| pid != own))?;
     }
     Ok(())
 }

@@ -8,6 +8,9 @@
 //! the plan is written to a journal), [`create`] (its fds let a process put *itself* into the leaf), [`kill`],
 //! [`remove`], [`probe`].
 //!
+//! Where an OCI runtime makes the path itself, there is a [`WholePlan`] instead: whoever is below a path that did not
+//! exist before can be ended and removed with it.
+//!
 //! What it owns: the leaf directories, and those parents of the leaf that did not exist when the plan was drawn.
 //! Of everything else it owns nothing: it is read, limited if asked, never removed and never signalled.
 //!
@@ -28,6 +31,7 @@ mod stats;
 mod usage;
 mod values;
 mod wait;
+mod whole;
 
 pub use create::create;
 pub use detect::{Hierarchies, Hierarchy, Version};
@@ -41,6 +45,8 @@ pub use plan::{LeafIn, LeafPlan};
 pub use remove::{Presence, probe, remove};
 pub use stats::{
     Counter, CpuStats, DeviceIo, IoStats, MemoryStats, PidsStats, Pressure, Stall, Stats, stats,
+    stats_of_whole,
 };
 pub use usage::{ParentRoom, memory_limit, oom_kills, parent_room};
 pub use values::{Amount, CpuQuota, Extra, Limits, MemoryLimit};
+pub use whole::{WholeIn, WholePlan};

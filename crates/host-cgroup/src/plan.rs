@@ -90,6 +90,11 @@ impl LeafPlan {
         Ok(())
     }
 
+    /// What of it is ours.
+    pub(crate) fn ours(&self) -> Vec<Ours> {
+        self.hierarchies.iter().map(LeafIn::ours).collect()
+    }
+
     /// Where memory is accounted, if it is.
     pub(crate) fn memory(&self) -> Option<&LeafIn> {
         self.hierarchies.iter().find(|h| h.has("memory"))
@@ -112,9 +117,29 @@ impl LeafIn {
         self.mount.join(path.relative())
     }
 
+    /// What of it is ours.
+    pub(crate) fn ours(&self) -> Ours {
+        Ours {
+            dir: self.leaf_dir(),
+            version: self.version,
+            parents: self.to_make.iter().map(|path| self.dir_of(path)).collect(),
+        }
+    }
+
     pub(crate) fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|c| c == controller)
     }
+}
+
+/// What is ours in one hierarchy: the directory in which every process is killed, and which is removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ours {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Which interface its hierarchy speaks.
+    pub version: Version,
+    /// The directories above it that did not exist before, outermost first.
+    pub parents: Vec<PathBuf>,
 }
 
 /// The controllers to be named in the plan; `None` if the hierarchy is of no use. The v2 tree always is, even without
@@ -128,7 +153,11 @@ fn used(hierarchy: &Hierarchy, wanted: impl Fn(&str) -> bool) -> Option<Vec<Stri
 }
 
 /// Looks from the bottom up, because usually only the last component is missing.
-fn missing(files: &dyn Files, hierarchy: &Hierarchy, path: &CgroupsPath) -> Result<Vec<CgroupsPath>, Error> {
+pub(crate) fn missing(
+    files: &dyn Files,
+    hierarchy: &Hierarchy,
+    path: &CgroupsPath,
+) -> Result<Vec<CgroupsPath>, Error> {
     let mut missing = Vec::new();
     for prefix in path.prefixes().rev() {
         let dir = hierarchy.mount.join(prefix.relative());

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::files::{Files, is_absent, is_in_use};
 use crate::kill::members;
+use crate::plan::Ours;
 use crate::wait::Backoff;
 use crate::{Error, LeafIn, LeafPlan, Notes};
 
@@ -24,9 +25,12 @@ pub enum Presence {
 
 /// Looks for the leaf in each hierarchy of the plan.
 pub fn probe(files: &dyn Files, plan: &LeafPlan) -> Result<Presence, Error> {
-    for h in &plan.hierarchies {
-        let dir = h.leaf_dir();
-        match files.identity(&dir) {
+    probe_all(files, &plan.ours())
+}
+
+pub(crate) fn probe_all(files: &dyn Files, ours: &[Ours]) -> Result<Presence, Error> {
+    for Ours { dir, .. } in ours {
+        match files.identity(dir) {
             Ok(_) => return Ok(Presence::Present),
             Err(e) if is_absent(e) => {}
             Err(e) => return Err(Error::io("looking at", dir)(e)),
@@ -41,16 +45,25 @@ pub fn probe(files: &dyn Files, plan: &LeafPlan) -> Result<Presence, Error> {
 /// A leaf that is in use is tried again until `deadline`: processes that were killed need a moment. A parent that is
 /// in use stays, noted in `notes` for a later call. All errors are collected ([`Error::Undo`]); none stops the rest.
 pub fn remove(files: &dyn Files, plan: &LeafPlan, notes: &Notes, deadline: Instant) -> Result<(), Error> {
+    remove_all(files, &plan.ours(), notes, deadline)
+}
+
+pub(crate) fn remove_all(
+    files: &dyn Files,
+    ours: &[Ours],
+    notes: &Notes,
+    deadline: Instant,
+) -> Result<(), Error> {
     let mut failures = Vec::new();
     let mut backoff = Backoff::until(deadline);
-    let mut left: Vec<&LeafIn> = plan.hierarchies.iter().collect();
+    let mut left: Vec<&Ours> = ours.iter().collect();
     let mut gone = Vec::new();
     loop {
         let mut busy = Vec::new();
-        for h in left {
-            match remove_tree(files, &h.leaf_dir()) {
-                Ok(()) => gone.push(h),
-                Err((_, e)) if is_in_use(e) => busy.push(h),
+        for own in left {
+            match remove_tree(files, &own.dir) {
+                Ok(()) => gone.push(own),
+                Err((_, e)) if is_in_use(e) => busy.push(own),
                 Err((error, _)) => failures.push(error),
             }
         }
@@ -59,14 +72,13 @@ pub fn remove(files: &dyn Files, plan: &LeafPlan, notes: &Notes, deadline: Insta
             break;
         }
     }
-    for h in left {
-        let dir = h.leaf_dir();
-        let procs = members(files, &dir).unwrap_or_default();
-        failures.push(Error::Busy { dir, procs });
+    for Ours { dir, .. } in left {
+        let procs = members(files, dir).unwrap_or_default();
+        failures.push(Error::Busy { dir: dir.clone(), procs });
     }
     // Above a leaf that stays, nothing can go; the next call will see to it.
-    for h in gone {
-        failures.extend(remove_parents(files, h, notes));
+    for own in gone {
+        failures.extend(remove_parents(files, own, notes));
     }
     failures.extend(notes.retry(files));
     Error::collected(failures)
@@ -76,7 +88,7 @@ pub fn remove(files: &dyn Files, plan: &LeafPlan, notes: &Notes, deadline: Insta
 pub(crate) fn unmake(files: &dyn Files, made: &[LeafIn], notes: &Notes) -> Vec<Error> {
     let leaves = made.iter().filter_map(|h| remove_tree(files, &h.leaf_dir()).err().map(|(error, _)| error));
     let mut failures: Vec<Error> = leaves.collect();
-    failures.extend(made.iter().flat_map(|h| remove_parents(files, h, notes)));
+    failures.extend(made.iter().flat_map(|h| remove_parents(files, &h.ours(), notes)));
     failures.extend(notes.retry(files));
     failures
 }
@@ -98,15 +110,14 @@ fn remove_tree(files: &dyn Files, dir: &Path) -> Result<(), (Error, Errno)> {
     }
 }
 
-fn remove_parents(files: &dyn Files, h: &LeafIn, notes: &Notes) -> Vec<Error> {
+fn remove_parents(files: &dyn Files, own: &Ours, notes: &Notes) -> Vec<Error> {
     let mut failures = Vec::new();
-    for path in h.to_make.iter().rev() {
-        let dir = h.dir_of(path);
-        match files.rmdir(&dir) {
+    for dir in own.parents.iter().rev() {
+        match files.rmdir(dir) {
             Ok(()) => {}
             Err(e) if is_absent(e) => {}
             // Whoever leaves it last will look at the notes.
-            Err(e) if is_in_use(e) => failures.extend(notes.keep(files, &dir).err()),
+            Err(e) if is_in_use(e) => failures.extend(notes.keep(files, dir).err()),
             Err(e) => failures.push(Error::io("removing", dir)(e)),
         }
     }

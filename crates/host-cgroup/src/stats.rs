@@ -6,13 +6,13 @@
 //! leaf.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::files::{Files, is_absent};
-use crate::usage::limit_of;
-use crate::{Error, LeafIn, LeafPlan, Version, oom_kills};
+use crate::usage::{limit_of, oom_kills_in};
+use crate::{Error, LeafPlan, Version, WholePlan};
 
 /// A sample of what a leaf uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,17 +146,56 @@ pub struct PidsStats {
     pub limit: Option<u64>,
 }
 
-/// Takes a sample.
+/// Takes a sample of a leaf.
 pub fn stats(files: &dyn Files, plan: &LeafPlan) -> Result<Stats, Error> {
+    let places = plan.hierarchies.iter().map(|h| Place {
+        version: h.version,
+        controllers: &h.controllers,
+        leaf: h.leaf_dir(),
+        path: h.dir(),
+    });
+    sample(files, &places.collect::<Vec<_>>())
+}
+
+/// Takes a sample of a whole path, with what is below it.
+pub fn stats_of_whole(files: &dyn Files, plan: &WholePlan) -> Result<Stats, Error> {
+    let places = plan.hierarchies.iter().map(|h| Place {
+        version: h.version,
+        controllers: &h.controllers,
+        leaf: h.dir(),
+        path: h.dir(),
+    });
+    sample(files, &places.collect::<Vec<_>>())
+}
+
+/// Where one hierarchy counts.
+struct Place<'a> {
+    version: Version,
+    controllers: &'a [String],
+    /// What is used.
+    leaf: PathBuf,
+    /// Where the limits are.
+    path: PathBuf,
+}
+
+impl Place<'_> {
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|c| c == controller)
+    }
+}
+
+fn sample(files: &dyn Files, places: &[Place<'_>]) -> Result<Stats, Error> {
+    let memory = places.iter().find(|h| h.has("memory"));
+    let kills = memory.map_or(Ok(None), |h| oom_kills_in(files, h.version, &h.leaf))?;
     let mut stats = Stats {
-        is_v2: match plan.memory() {
+        is_v2: match memory {
             Some(h) => h.version == Version::V2,
-            None => plan.hierarchies.iter().all(|h| h.version == Version::V2),
+            None => places.iter().all(|h| h.version == Version::V2),
         },
-        oom_kills: oom_kills(files, plan)?.unwrap_or(0),
+        oom_kills: kills.unwrap_or(0),
         ..Stats::default()
     };
-    for h in &plan.hierarchies {
+    for h in places {
         let look = Look { files, h };
         if h.version == Version::V1 && h.has("cpuacct") {
             look.cpuacct(stats.cpu.get_or_insert_default())?;
@@ -184,7 +223,7 @@ pub fn stats(files: &dyn Files, plan: &LeafPlan) -> Result<Stats, Error> {
 /// One hierarchy.
 struct Look<'a> {
     files: &'a dyn Files,
-    h: &'a LeafIn,
+    h: &'a Place<'a>,
 }
 
 impl Look<'_> {
@@ -192,13 +231,13 @@ impl Look<'_> {
         cpu.total_ns = self.leaf("cpuacct.usage")?.unwrap_or(0);
         cpu.user_ns = self.leaf("cpuacct.usage_user")?.unwrap_or(0);
         cpu.system_ns = self.leaf("cpuacct.usage_sys")?.unwrap_or(0);
-        let per_cpu = self.text(&self.h.leaf_dir(), "cpuacct.usage_percpu")?.unwrap_or_default();
+        let per_cpu = self.text(&self.h.leaf, "cpuacct.usage_percpu")?.unwrap_or_default();
         cpu.per_cpu_ns = per_cpu.split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect();
         Ok(())
     }
 
     fn cpu(&self, cpu: &mut CpuStats) -> Result<(), Error> {
-        let limited = self.table(&self.h.dir(), "cpu.stat")?;
+        let limited = self.table(&self.h.path, "cpu.stat")?;
         let of = |table: &BTreeMap<String, u64>, key: &str| table.get(key).copied().unwrap_or(0);
         cpu.periods = of(&limited, "nr_periods");
         cpu.throttled = of(&limited, "nr_throttled");
@@ -206,7 +245,7 @@ impl Look<'_> {
             cpu.throttled_ns = of(&limited, "throttled_time");
             return Ok(());
         }
-        let own = self.table(&self.h.leaf_dir(), "cpu.stat")?;
+        let own = self.table(&self.h.leaf, "cpu.stat")?;
         let us = |table, key| of(table, key).saturating_mul(1000);
         cpu.throttled_ns = us(&limited, "throttled_usec");
         cpu.total_ns = us(&own, "usage_usec");
@@ -222,7 +261,7 @@ impl Look<'_> {
         for (file, is_bytes) in
             [("blkio.throttle.io_service_bytes", true), ("blkio.throttle.io_serviced", false)]
         {
-            let text = self.text(&self.h.leaf_dir(), file)?.unwrap_or_default();
+            let text = self.text(&self.h.leaf, file)?.unwrap_or_default();
             for line in text.lines() {
                 let words: Vec<&str> = line.split_ascii_whitespace().collect();
                 let [device, operation, number] = words[..] else { continue };
@@ -244,7 +283,7 @@ impl Look<'_> {
 
     /// A line for each device: `MAJOR:MINOR KEY=NUMBER...`.
     fn io(&self) -> Result<IoStats, Error> {
-        let text = self.text(&self.h.leaf_dir(), "io.stat")?.unwrap_or_default();
+        let text = self.text(&self.h.leaf, "io.stat")?.unwrap_or_default();
         let line = |line: &str| {
             let (device, rest) = line.split_once(' ')?;
             let (major, minor) = device_of(device)?;
@@ -267,7 +306,7 @@ impl Look<'_> {
 
     /// `None`: a kernel without it, or where it is turned off.
     fn pressure(&self, file: &str) -> Result<Option<Pressure>, Error> {
-        let Some(text) = self.text(&self.h.leaf_dir(), file)? else { return Ok(None) };
+        let Some(text) = self.text(&self.h.leaf, file)? else { return Ok(None) };
         let stall = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
             let value = |key: &str| line.split_ascii_whitespace().find_map(|pair| pair.strip_prefix(key));
@@ -283,9 +322,9 @@ impl Look<'_> {
     }
 
     fn memory(&self) -> Result<MemoryStats, Error> {
-        let (leaf, path) = (self.h.leaf_dir(), self.h.dir());
-        let limit = limit_of(self.files, self.h, &path)?;
-        let stat = self.table(&leaf, "memory.stat")?;
+        let (leaf, path) = (&self.h.leaf, &self.h.path);
+        let limit = limit_of(self.files, self.h.version, path)?;
+        let stat = self.table(leaf, "memory.stat")?;
         if self.h.version == Version::V1 {
             let memory = Counter { limit, ..self.counter_v1("memory.")?.unwrap_or_default() };
             return Ok(MemoryStats {
@@ -307,10 +346,10 @@ impl Look<'_> {
             }),
             None => None,
         };
-        let mut events = self.table(&path, "memory.events")?;
+        let mut events = self.table(path, "memory.events")?;
         // A kill is counted for the cgroup of the killed process, all else for the one whose limit it was.
         events.extend(
-            self.table(&leaf, "memory.events")?.into_iter().filter(|(k, _)| k.starts_with("oom_kill")),
+            self.table(leaf, "memory.events")?.into_iter().filter(|(k, _)| k.starts_with("oom_kill")),
         );
         let failures = events.get("max").copied().unwrap_or(0);
         let (usage, max) =
@@ -338,12 +377,12 @@ impl Look<'_> {
 
     /// A file of the leaf that holds one number.
     fn leaf(&self, file: &str) -> Result<Option<u64>, Error> {
-        self.number(&self.h.leaf_dir(), file)
+        self.number(&self.h.leaf, file)
     }
 
     /// A file of the caller's path that holds one number.
     fn path(&self, file: &str) -> Result<Option<u64>, Error> {
-        self.number(&self.h.dir(), file)
+        self.number(&self.h.path, file)
     }
 
     /// `None`: there is no such file, or it says `max`.

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{Files, is_absent};
-use crate::{Error, LeafIn, LeafPlan, Version};
+use crate::{Error, LeafPlan, Version};
 
 /// From here on a v1 limit means "none": the kernel shows the largest multiple of a page.
 pub(crate) const V1_UNLIMITED: u64 = 1 << 62;
@@ -31,14 +31,18 @@ impl ParentRoom {
 
 /// The memory limit of the caller's path in bytes; `None`: no limit, no such cgroup, or no memory controller.
 pub fn memory_limit(files: &dyn Files, plan: &LeafPlan) -> Result<Option<u64>, Error> {
-    plan.memory().map_or(Ok(None), |h| limit_of(files, h, &h.dir()))
+    plan.memory().map_or(Ok(None), |h| limit_of(files, h.version, &h.dir()))
 }
 
 /// How many processes of the leaf the kernel has killed for want of memory; `None` where it does not count them
 /// for this leaf.
 pub fn oom_kills(files: &dyn Files, plan: &LeafPlan) -> Result<Option<u64>, Error> {
-    let Some(h) = plan.memory() else { return Ok(None) };
-    let file = h.leaf_dir().join(match h.version {
+    plan.memory().map_or(Ok(None), |h| oom_kills_in(files, h.version, &h.leaf_dir()))
+}
+
+/// The same for any directory of a hierarchy that accounts memory.
+pub(crate) fn oom_kills_in(files: &dyn Files, version: Version, dir: &Path) -> Result<Option<u64>, Error> {
+    let file = dir.join(match version {
         Version::V1 => "memory.oom_control",
         Version::V2 => "memory.events",
     });
@@ -57,19 +61,19 @@ pub fn parent_room(files: &dyn Files, plan: &LeafPlan) -> Result<Option<ParentRo
     // The mount point itself counts: inside a container it is no root and may be limited.
     let ancestors = [h.mount.clone()].into_iter().chain(on_the_way.iter().cloned());
     for (ancestor, ours) in ancestors.zip(&on_the_way).collect::<Vec<_>>().into_iter().rev() {
-        let Some(limit) = limit_of(files, h, &ancestor)? else { continue };
+        let Some(limit) = limit_of(files, h.version, &ancestor)? else { continue };
         let children = absent_is_none(files.subdirs(&ancestor)).map_err(Error::io("listing", &ancestor))?;
         let mut others = 0u64;
         for child in children.unwrap_or_default().iter().filter(|child| *child != ours) {
-            others = others.saturating_add(limit_of(files, h, child)?.unwrap_or(0));
+            others = others.saturating_add(limit_of(files, h.version, child)?.unwrap_or(0));
         }
         return Ok(Some(ParentRoom { limit, others }));
     }
     Ok(None)
 }
 
-pub(crate) fn limit_of(files: &dyn Files, h: &LeafIn, dir: &Path) -> Result<Option<u64>, Error> {
-    let file = dir.join(match h.version {
+pub(crate) fn limit_of(files: &dyn Files, version: Version, dir: &Path) -> Result<Option<u64>, Error> {
+    let file = dir.join(match version {
         Version::V1 => "memory.limit_in_bytes",
         Version::V2 => "memory.max",
     });

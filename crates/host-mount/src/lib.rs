@@ -1,12 +1,13 @@
 //! A narrow layer over the kernel's mounts.
 //!
-//! Everything here is meant for a process in a mount namespace of its own ([`detach_from_host`] makes it one whose
+//! All but [`Tree`] is meant for a process in a mount namespace of its own ([`detach_from_host`] makes it one whose
 //! mounts the host never sees): what it mounts is a lease that ends with the process. A failed call leaves at most
 //! what it mounted before, in that namespace. Linux 5.10 suffices: read-only is set by a bind remount
 //! (`mount_setattr` is younger).
 
 mod beneath;
 mod rootfs;
+mod tree;
 
 use std::{
     io,
@@ -27,6 +28,7 @@ use thiserror::Error;
 
 pub use beneath::{Beneath, open_beneath};
 pub use rootfs::{RootfsMount, mount_rootfs, unmount_rootfs};
+pub use tree::{MountId, Mounted, Tree};
 
 /// What can go wrong with a mount.
 #[derive(Debug, Error)]

@@ -1,0 +1,131 @@
+//! A path that an OCI runtime makes and enters: no leaf of ours, the path itself.
+//!
+//! The plan is drawn, and written to a journal, before the runtime runs. In a hierarchy in which the path did not exist
+//! then, whoever is in it or below it later was put there by that runtime, or by what it ran: all of it is ours to kill
+//! and to remove. Where the path existed, nothing is: it is somebody else's.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::files::{Files, is_absent};
+use crate::kill::{kill_in_all, procs_in};
+use crate::plan::{Ours, missing};
+use crate::remove::{probe_all, remove_all};
+use crate::{CgroupsPath, Error, Hierarchies, Notes, Presence, Version};
+
+/// A path in each hierarchy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WholePlan {
+    /// May be empty: a process that is in no cgroup but the root.
+    pub hierarchies: Vec<WholeIn>,
+}
+
+/// The path in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WholeIn {
+    /// Where the hierarchy is mounted.
+    pub mount: PathBuf,
+    /// Which interface it speaks.
+    pub version: Version,
+    /// The hierarchy's controllers.
+    pub controllers: Vec<String>,
+    /// The path.
+    pub path: CgroupsPath,
+    /// `path` and the paths above it that did not exist, outermost first.
+    pub to_make: Vec<CgroupsPath>,
+}
+
+impl WholePlan {
+    /// Looks which of `path` is there. Changes nothing.
+    pub fn new(files: &dyn Files, hierarchies: &Hierarchies, path: &CgroupsPath) -> Result<Self, Error> {
+        let look = |h: &crate::Hierarchy| {
+            Ok::<_, Error>(WholeIn {
+                mount: h.mount.clone(),
+                version: h.version,
+                controllers: h.controllers.clone(),
+                path: path.clone(),
+                to_make: missing(files, h, path)?,
+            })
+        };
+        Ok(Self { hierarchies: hierarchies.iter().map(look).collect::<Result<_, _>>()? })
+    }
+
+    /// Where a process is, by the kernel's own list of its cgroups. Nothing of it is ours by that.
+    pub fn of_process(files: &dyn Files, hierarchies: &Hierarchies, pid: u32) -> Result<Self, Error> {
+        let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
+        let text = match files.read(&file) {
+            Ok(text) => text,
+            Err(e) if is_absent(e) || e == Errno::SRCH => return Ok(Self::default()),
+            Err(e) => return Err(Error::io("reading", file)(e)),
+        };
+        let place = |h: &crate::Hierarchy| {
+            let path = h.own_cgroup(&text)?.to_str()?;
+            Some(WholeIn {
+                mount: h.mount.clone(),
+                version: h.version,
+                controllers: h.controllers.clone(),
+                // The root is everybody's.
+                path: CgroupsPath::parse(&format!("/{path}")).ok()?,
+                to_make: vec![],
+            })
+        };
+        Ok(Self { hierarchies: hierarchies.iter().filter_map(place).collect() })
+    }
+
+    /// The processes in it and below it, in all hierarchies, whosever they are. Sorted.
+    pub fn procs(&self, files: &dyn Files) -> Result<Vec<u32>, Error> {
+        procs_in(files, self.hierarchies.iter().map(WholeIn::dir))
+    }
+
+    /// The processes in what is ours of it.
+    pub fn own_procs(&self, files: &dyn Files) -> Result<Vec<u32>, Error> {
+        procs_in(files, self.ours().into_iter().map(|own| own.dir))
+    }
+
+    /// Kills every process in what is ours of it; see [`crate::kill`].
+    pub fn kill(&self, files: &dyn Files, deadline: Instant) -> Result<(), Error> {
+        kill_in_all(files, &self.ours(), deadline)
+    }
+
+    /// Removes what is ours of it, and the parents that came with it; see [`crate::remove`].
+    pub fn remove(&self, files: &dyn Files, notes: &Notes, deadline: Instant) -> Result<(), Error> {
+        remove_all(files, &self.ours(), notes, deadline)
+    }
+
+    /// Looks for what is ours of it.
+    pub fn probe(&self, files: &dyn Files) -> Result<Presence, Error> {
+        probe_all(files, &self.ours())
+    }
+
+    fn ours(&self) -> Vec<Ours> {
+        let own = |h: &WholeIn| {
+            let (last, above) = h.to_make.split_last()?;
+            Some(Ours {
+                dir: h.dir_of(last),
+                version: h.version,
+                parents: above.iter().map(|path| h.dir_of(path)).collect(),
+            })
+        };
+        // A plan that names another path as its last is no plan of ours.
+        self.hierarchies.iter().filter(|h| h.to_make.last() == Some(&h.path)).filter_map(own).collect()
+    }
+}
+
+impl WholeIn {
+    /// The directory of the path.
+    pub fn dir(&self) -> PathBuf {
+        self.dir_of(&self.path)
+    }
+
+    /// Whether the hierarchy has a controller.
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|c| c == controller)
+    }
+
+    fn dir_of(&self, path: &CgroupsPath) -> PathBuf {
+        self.mount.join(path.relative())
+    }
+}

@@ -5,22 +5,25 @@
 //! answered from it, whatever else goes on.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use host_cgroup::{LeafPlan, Stats};
+use host_cgroup::{LeafPlan, Stats, WholePlan};
 use proc_id::Process;
 use tokio::sync::watch;
 use vmm_api::Control;
 
 use crate::{
     Error,
+    exec::Exec,
     last_words::LastWords,
     launcher::Gate,
     lifecycle::{Event, State},
     network::InterfaceId,
+    oci::Oci,
     record::{BundleId, Exit, Record, RunDir, StdioPaths},
     stdio::{Stdio, Terminal},
 };
@@ -36,9 +39,22 @@ pub struct Container {
     pub stdio: StdioPaths,
     op: Mutex<Work>,
     live: Mutex<Live>,
+    execs: Mutex<Execs>,
     settled: Condvar,
+    /// Of `execs`: nobody more is just being made.
+    made: Condvar,
     exit: watch::Sender<Option<Exit>>,
     terminal_ended: watch::Sender<bool>,
+}
+
+/// The processes that were executed in an ordinary container later.
+#[derive(Debug, Default)]
+struct Execs {
+    all: BTreeMap<String, Arc<Exec>>,
+    /// How many the OCI runtime is just making.
+    starting: usize,
+    /// The container is being undone: nobody more is let in.
+    closed: bool,
 }
 
 /// What a mutating verb works on; there from the moment the run directory is.
@@ -100,6 +116,10 @@ pub struct Live {
     pub stdio: Stdio,
     /// Its cgroup leaf, once Create is committed.
     pub cgroup: Option<LeafPlan>,
+    /// Of an ordinary container: the OCI runtime that it was given to.
+    pub oci: Option<Arc<Oci>>,
+    /// Where its first process is, once Create is committed.
+    pub whole: Option<WholePlan>,
     /// What it had used when it ended.
     pub last_stats: Option<Box<Stats>>,
 }
@@ -155,9 +175,13 @@ impl Container {
                 said_before: 0,
                 stdio: Stdio::default(),
                 cgroup: None,
+                oci: None,
+                whole: None,
                 last_stats: None,
             }),
+            execs: Mutex::default(),
             settled: Condvar::new(),
+            made: Condvar::new(),
             exit: watch::Sender::new(None),
             terminal_ended: watch::Sender::new(true),
         }
@@ -203,6 +227,69 @@ impl Container {
     /// Whether it is the pod's sandbox.
     pub(crate) fn is_sandbox(&self) -> bool {
         self.live().is_sandbox
+    }
+
+    /// The OCI runtime that it was given to, if it is an ordinary container.
+    pub fn oci(&self) -> Option<Arc<Oci>> {
+        self.live().oci.clone()
+    }
+
+    /// A process that was executed in it.
+    pub fn exec(&self, id: &str) -> Result<Arc<Exec>, Error> {
+        let unknown = || Error::NoExec { container: self.id.clone(), id: id.to_owned() };
+        self.execs_now().all.get(id).cloned().ok_or_else(unknown)
+    }
+
+    /// All of them.
+    pub fn execs(&self) -> Vec<Arc<Exec>> {
+        self.execs_now().all.values().cloned().collect()
+    }
+
+    pub(crate) fn add_exec(&self, exec: Exec) -> Result<Arc<Exec>, Error> {
+        let exec = Arc::new(exec);
+        let mut execs = self.execs_now();
+        if execs.closed {
+            return Err(Error::Ended { id: self.id.clone() });
+        }
+        if execs.all.contains_key(&exec.id) {
+            return Err(Error::ExecExists { container: self.id.clone(), id: exec.id.clone() });
+        }
+        execs.all.insert(exec.id.clone(), exec.clone());
+        Ok(exec)
+    }
+
+    pub(crate) fn forget_exec(&self, id: &str) {
+        self.execs_now().all.remove(id);
+    }
+
+    /// Lets one more be made, until what is returned is dropped. An error: the container is being undone.
+    pub(crate) fn begin_exec(&self) -> Result<Starting<'_>, Error> {
+        let mut execs = self.execs_now();
+        if execs.closed {
+            return Err(Error::Ended { id: self.id.clone() });
+        }
+        execs.starting += 1;
+        Ok(Starting(self))
+    }
+
+    /// Lets nobody more be made, and waits for those that are just made. `false`: one still is.
+    pub(crate) fn close_execs(&self, deadline: Instant) -> bool {
+        let mut execs = self.execs_now();
+        execs.closed = true;
+        while execs.starting > 0 {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
+            execs = self.made.wait_timeout(execs, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// It was not undone after all.
+    pub(crate) fn open_execs(&self) {
+        self.execs_now().closed = false;
+    }
+
+    fn execs_now(&self) -> MutexGuard<'_, Execs> {
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the process says on its stderr.
@@ -285,5 +372,15 @@ impl Container {
             live = self.settled.wait_timeout(live, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+}
+
+/// A process is just being made.
+pub(crate) struct Starting<'a>(&'a Container);
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.0.execs_now().starting -= 1;
+        self.0.made.notify_all();
     }
 }

@@ -2,6 +2,7 @@
 //! plan, and the names that carry its id. It only reads. What cannot be derived is left out.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -13,9 +14,10 @@ use time::OffsetDateTime;
 use crate::{
     Error, layout,
     lifecycle::State,
-    plan::{Late, Plan},
+    oci::OciRecord,
+    plan::{Late, OrdinaryPlan, Plan},
     record::{BundleId, NetworkRecord, Record, RunDir, SCHEMA, StdioPaths},
-    steps::{CREATE, create_steps, derived_hooks, network_steps},
+    steps::{CREATE, create_steps, derived_hooks, network_steps, ordinary_steps},
 };
 
 /// A record for the undo of a transaction whose own cannot be read: everything may have been made.
@@ -25,10 +27,18 @@ pub fn record(dir: &RunDir, txid: &str) -> Result<Record, Error> {
         path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     };
     let entry = |step: &str| Entry { section: CREATE.to_owned(), step: step.to_owned(), phase: Phase::Done };
-    let mut entries: Vec<Entry> = create_steps().iter().map(|step| entry(step.name())).collect();
-    entries.extend(derived_hooks(dir, txid));
-    entries.extend(network_steps().iter().map(|step| entry(step.name())));
+    let ordinary = ordinary(dir, txid);
+    let mut entries: Vec<Entry> = match &ordinary {
+        Some(_) => ordinary_steps().iter().map(|step| entry(step.name())).collect(),
+        None => create_steps().iter().map(|step| entry(step.name())).collect(),
+    };
+    if ordinary.is_none() {
+        entries.extend(derived_hooks(dir, txid));
+        entries.extend(network_steps().iter().map(|step| entry(step.name())));
+    }
     let journal = Journal::try_from(entries);
+    let cgroup = if ordinary.is_none() { Some(leaf(dir, txid)?) } else { None };
+    let (oci, rootfs) = ordinary.map(|plan| (plan.oci, plan.rootfs)).unzip();
     Ok(Record {
         schema: SCHEMA,
         namespace: name(path.parent()),
@@ -43,8 +53,11 @@ pub fn record(dir: &RunDir, txid: &str) -> Result<Record, Error> {
         created: OffsetDateTime::now_utc(),
         state: State::Unwinding,
         journal: journal.unwrap_or_default(),
-        cgroup: Some(leaf(dir, txid)?),
+        cgroup,
         process: None,
+        oci: oci.map(Box::new),
+        rootfs: rootfs.flatten(),
+        execs: BTreeMap::new(),
         logger: None,
         network: network(dir, txid),
         stdio: StdioPaths::default(),
@@ -62,7 +75,8 @@ pub fn complete(record: &mut Record, dir: &RunDir) -> Result<(), Error> {
         record.journal.entries().iter().any(|entry| entry.step == step && entry.phase != Phase::Undone)
     };
     let has_leaf = record.cgroup.as_ref().is_some_and(|plan| !plan.hierarchies.is_empty());
-    let lacks_leaf = !has_leaf && create_steps().iter().any(|step| stands(step.name()));
+    // Of the logger's step an ordinary container has one, too.
+    let lacks_leaf = !has_leaf && create_steps().iter().skip(1).any(|step| stands(step.name()));
     let lacks_network = record.network.is_none() && network_steps().iter().any(|step| stands(step.name()));
     if lacks_leaf {
         record.cgroup = Some(leaf(dir, &record.txid)?);
@@ -77,6 +91,14 @@ pub fn complete(record: &mut Record, dir: &RunDir) -> Result<(), Error> {
 fn plan(dir: &RunDir, txid: &str) -> Option<Plan> {
     let plan: Option<Plan> = dir.dir().read_part(layout::PLAN).ok().flatten();
     plan.filter(|plan| plan.txid == txid)
+}
+
+/// What was given to the OCI runtime: as the plan has it, or where its state shows that there is something.
+fn ordinary(dir: &RunDir, txid: &str) -> Option<OrdinaryPlan> {
+    match plan(dir, txid) {
+        Some(plan) => plan.ordinary().cloned(),
+        None => OciRecord::derived(dir).map(|oci| OrdinaryPlan { oci, rootfs: None }),
+    }
 }
 
 /// The cgroup leaf: as the plan has it, or wherever one is found that bears the transaction's id.

@@ -3,6 +3,7 @@
 
 use std::{io, path::PathBuf};
 
+use oci_runtime::Case;
 use thiserror::Error;
 
 use crate::lifecycle::State;
@@ -38,6 +39,46 @@ pub enum Error {
     NotFound {
         /// The id.
         id: String,
+    },
+    /// No such process was executed in a container.
+    #[error("exec {id} of container {container} not found")]
+    NoExec {
+        /// The container.
+        container: String,
+        /// The exec's id.
+        id: String,
+    },
+    /// A process of this id was executed in a container already.
+    #[error("exec {id} of container {container} already exists")]
+    ExecExists {
+        /// The container.
+        container: String,
+        /// The exec's id.
+        id: String,
+    },
+    /// The state of a process that is executed in a container does not allow this.
+    #[error("exec {id} of container {container}: cannot {verb} while it {state}")]
+    ExecState {
+        /// The container.
+        container: String,
+        /// The exec's id.
+        id: String,
+        /// What was asked for.
+        verb: &'static str,
+        /// Its state: what it does.
+        state: &'static str,
+    },
+    /// The verb is for another kind of container.
+    #[error("{verb}: container {id} is {kind}: {remedy}")]
+    WrongKind {
+        /// What was asked for.
+        verb: &'static str,
+        /// What it is: "a guest", "an ordinary container".
+        kind: &'static str,
+        /// The container.
+        id: String,
+        /// Why, or what to do instead.
+        remedy: &'static str,
     },
     /// The container's guest has ended, so there is nothing to send a signal to.
     #[error("container {id} has ended already")]
@@ -268,6 +309,9 @@ pub enum Error {
     /// The pod's network.
     #[error("network")]
     Network(#[from] host_net::Error),
+    /// The host's OCI runtime.
+    #[error("the OCI runtime failed")]
+    Oci(#[from] oci_runtime::Error),
     /// A fault that a test injected.
     #[error(transparent)]
     Injected(#[from] fault::Injected),
@@ -291,14 +335,15 @@ impl Error {
     /// What kind of failure it is.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NotFound { .. } | Self::Ended { .. } => Kind::NotFound,
-            Self::AlreadyExists { .. } => Kind::AlreadyExists,
+            Self::NotFound { .. } | Self::NoExec { .. } | Self::Ended { .. } => Kind::NotFound,
+            Self::AlreadyExists { .. } | Self::ExecExists { .. } => Kind::AlreadyExists,
             Self::Invalid { .. } | Self::Spec { .. } => Kind::InvalidArgument,
             Self::WrongState { .. }
+            | Self::ExecState { .. }
             | Self::Unmet { .. }
             | Self::Config { .. }
             | Self::ForeignRecord { .. } => Kind::FailedPrecondition,
-            Self::Unsupported { .. } => Kind::Unimplemented,
+            Self::Unsupported { .. } | Self::WrongKind { .. } => Kind::Unimplemented,
             Self::Cancelled { .. } => Kind::Aborted,
             Self::Deadline { .. } | Self::LoggerLate { .. } => Kind::DeadlineExceeded,
             Self::Locked { .. } | Self::ImageUnreadable { .. } => Kind::Unavailable,
@@ -315,6 +360,19 @@ impl Error {
                 | host_cgroup::Error::NoHierarchy
                 | host_cgroup::Error::Limit { .. } => Kind::FailedPrecondition,
                 _ => Kind::Internal,
+            },
+            Self::Oci(e) => match e {
+                oci_runtime::Error::NotFound { .. } | oci_runtime::Error::Unusable { .. } => {
+                    Kind::FailedPrecondition
+                }
+                oci_runtime::Error::Hung { .. } => Kind::DeadlineExceeded,
+                oci_runtime::Error::Id { .. } => Kind::InvalidArgument,
+                _ => match e.case() {
+                    Some(Case::Absent | Case::Finished) => Kind::NotFound,
+                    Some(Case::Exists) => Kind::AlreadyExists,
+                    Some(Case::NotRunning | Case::WrongState) => Kind::FailedPrecondition,
+                    _ => Kind::Internal,
+                },
             },
             Self::Mount(host_mount::Error::Option { .. }) => Kind::Unimplemented,
             _ => Kind::Internal,

@@ -25,6 +25,33 @@ pub enum TaskEvent {
         /// The monitor's pid.
         pid: u32,
     },
+    /// A process is to be executed in it.
+    ExecAdded {
+        /// The id.
+        id: String,
+        /// The process's own.
+        exec: String,
+    },
+    /// It runs.
+    ExecStarted {
+        /// The id.
+        id: String,
+        /// The process's own.
+        exec: String,
+        /// Its pid.
+        pid: u32,
+    },
+    /// It has ended.
+    ExecExit {
+        /// The id.
+        id: String,
+        /// The process's own.
+        exec: String,
+        /// The pid it had.
+        pid: u32,
+        /// How it ended.
+        exit: Exit,
+    },
     /// Its guest was halted.
     Paused {
         /// The id.

@@ -23,6 +23,15 @@ const DESCRIPTION: &str = "urunc.json";
 /// The most that is read of it, in bytes.
 const MOST_DESCRIPTION: u64 = 1024 * 1024;
 
+/// Whether an image has a `urunc.json`, or something else by its name: then it is to be a guest.
+pub fn is_described(root: BorrowedFd<'_>) -> Result<bool, Error> {
+    match handle(root, DESCRIPTION) {
+        Ok(_) | Err(host_mount::Error::NotAFile { .. }) => Ok(true),
+        Err(host_mount::Error::Open { source, .. }) if is_missing(&source) => Ok(false),
+        Err(e) => Err(unusable(DESCRIPTION, DESCRIPTION, e)),
+    }
+}
+
 /// Reads `urunc.json`; an image without one gives no keys. The whole file may be base64, too.
 pub fn description(root: BorrowedFd<'_>) -> Result<Keys, Error> {
     let file = match Beneath::read(root, DESCRIPTION) {

@@ -7,6 +7,7 @@
 //!   .owners/<instance>            the owner lock of one daemon, never used again
 //!   <namespace>/<id>/             the run directory of one container:
 //!     lock, record.json, plan.json, start.json, hooks.json, tx-<txid>
+//!     oci/                        of an ordinary container: the OCI runtime's own state
 //! ```
 //!
 //! containerd's namespaces and ids begin with a letter or digit, so the names with a dot are ours alone.
@@ -23,6 +24,10 @@ pub const PLAN: &str = "plan.json";
 pub const LATE: &str = "start.json";
 /// The file name of the hooks.
 pub const HOOKS: &str = "hooks.json";
+/// The folder of the OCI runtime's state, of this one container.
+pub const OCI: &str = "oci";
+/// Where an ordinary container's root file system is mounted, in its bundle: containerd looks there, too.
+pub const ROOTFS: &str = "rootfs";
 /// The record lock's file name.
 pub const LOCK: &str = "lock";
 /// What the name of the transaction's marker begins with.

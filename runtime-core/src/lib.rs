@@ -12,6 +12,8 @@
 //! | `hooks/` | programs of the host that a spec names |
 //! | `network`, `share`, `oom` | what a pod's containers share: its interface, its overhead, the sandbox's score |
 //! | `stdio/` | FIFOs, files, loggers, terminals: what the monitor's stdin and stdout are |
+//! | `oci/` | what ordinary containers are given to: the host's OCI runtime |
+//! | `exec` | a process that is executed in one of them |
 //! | `steps/` | one resource per file: forward, undo, probe |
 //! | `verbs/` | what containerd asks for, one verb per file, and the exit |
 //! | `record`, `layout`, `owner`, `pod` | what is on disk, and whose it is |
@@ -24,6 +26,7 @@ mod contract;
 mod derive;
 mod error;
 pub mod events;
+pub mod exec;
 #[cfg(test)]
 mod fixture;
 mod hooks;
@@ -33,6 +36,7 @@ pub mod launcher;
 pub mod layout;
 pub mod lifecycle;
 mod network;
+pub mod oci;
 mod oom;
 pub mod owner;
 pub mod plan;

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use host_cgroup::LeafPlan;
+use host_mount::Mounted;
 use host_net::{Interface, NetnsId};
 use serde::{Deserialize, Serialize};
 use vmm_api::{
@@ -15,6 +16,7 @@ use crate::{
     config::Config,
     contract::{self, Keys},
     network::netns_path,
+    oci::OciRecord,
     request::Request,
 };
 
@@ -173,6 +175,17 @@ pub enum What {
     Sandbox,
     /// A guest.
     Guest(Box<GuestPlan>),
+    /// An ordinary container.
+    Ordinary(Box<OrdinaryPlan>),
+}
+
+/// The plan of an ordinary container: what it is, the OCI runtime decides, by the bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrdinaryPlan {
+    /// What is to be known of the OCI runtime.
+    pub oci: OciRecord,
+    /// The mount of its root file system; `None`: it is there already.
+    pub rootfs: Option<Mounted>,
 }
 
 /// The plan of a guest.
@@ -241,7 +254,15 @@ impl Plan {
     pub fn guest(&self) -> Option<&GuestPlan> {
         match &self.what {
             What::Guest(guest) => Some(guest),
-            What::Sandbox => None,
+            What::Sandbox | What::Ordinary(_) => None,
+        }
+    }
+
+    /// The plan of the ordinary container, if it is one.
+    pub fn ordinary(&self) -> Option<&OrdinaryPlan> {
+        match &self.what {
+            What::Ordinary(ordinary) => Some(ordinary),
+            What::Sandbox | What::Guest(_) => None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! a run directory that was opened once; a run directory that was removed under us is never made anew.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     fmt,
     path::{Path, PathBuf},
@@ -11,6 +12,7 @@ use std::{
 };
 
 use host_cgroup::{LeafPlan, Stats};
+use host_mount::Mounted;
 use host_net::{Ingress, NetnsId};
 use proc_id::ProcessId;
 use record_store::{Dir, Lock, Read};
@@ -20,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use vmm_api::Reason;
 
-use crate::{Error, layout, lifecycle::State, plan::NetworkPlan};
+use crate::{Error, layout, lifecycle::State, oci::OciRecord, plan::NetworkPlan};
 
 /// The newest schema that this version writes and reads.
 pub const SCHEMA: u64 = 1;
@@ -170,8 +172,17 @@ pub struct Record {
     pub journal: Journal,
     /// The cgroup folders of this transaction, from the intent on.
     pub cgroup: Option<LeafPlan>,
-    /// The launcher, which becomes the monitor.
+    /// The launcher, which becomes the monitor; of an ordinary container its first process.
     pub process: Option<ProcessId>,
+    /// An ordinary container: what its undo needs to know of the OCI runtime, from the intent on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<Box<OciRecord>>,
+    /// Its root file system in the host's mount table, from the intent on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<Mounted>,
+    /// The processes that were executed in it later, by their exec ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub execs: BTreeMap<String, ProcessId>,
     /// The logger that takes its output, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logger: Option<ProcessId>,
@@ -216,6 +227,7 @@ impl Record {
             ("owner", layout::is_instance(&self.owner)),
             ("group", layout::is_identifier(&self.group)),
             ("cgroup", leaves.into_iter().all(|h| is_own_leaf(h.leaf.as_str()))),
+            ("rootfs", self.rootfs.as_ref().is_none_or(|m| m.place == self.bundle_path.join(layout::ROOTFS))),
         ];
         right.into_iter().find(|(_, is_right)| !is_right).map(|(field, _)| field)
     }

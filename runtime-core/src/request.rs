@@ -12,12 +12,12 @@ use std::{
 
 use host_cgroup::{Amount, CgroupsPath, CpuQuota, Limits};
 use host_mount::RootfsMount;
-use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, LinuxResources, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
-    contract::{Keys, invalid, invalid_name},
+    contract::{Keys, PREFIX, invalid, invalid_name},
     hooks::Hooks,
     layout::is_identifier,
     record::StdioPaths,
@@ -65,6 +65,8 @@ pub enum Role {
     Sandbox,
     /// A guest, in a pod or alone.
     Guest,
+    /// A container that is given to the host's OCI runtime.
+    Ordinary,
 }
 
 /// What is asked for.
@@ -120,6 +122,7 @@ pub struct Request {
 
 /// What a container is in its pod: containerd's CRI plug-in says so.
 const ROLE: &str = "io.kubernetes.cri.container-type";
+const SANDBOX: &str = "sandbox";
 const NAME: &str = "io.kubernetes.cri.container-name";
 
 /// The annotations that tell which pod a container belongs to, in the order in which they count.
@@ -149,16 +152,71 @@ pub fn annotations(bundle: &Path) -> Result<HashMap<String, String>, Error> {
     Ok(spec.annotations.unwrap_or_default())
 }
 
+/// Reads the bundle's config.json.
+pub fn read_spec(bundle: &Path) -> Result<Spec, Error> {
+    let path = bundle.join("config.json");
+    let text = fs::read(&path).map_err(Error::file("read", &path))?;
+    serde_json::from_slice(&text).map_err(|source| Error::Spec { path, source })
+}
+
+/// Whether only the image can tell that a container is a guest: its spec says nothing of it.
+pub fn may_be_ordinary(spec: &Spec) -> bool {
+    let mut annotations = spec.annotations().iter().flatten();
+    !annotations
+        .any(|(key, value)| key.starts_with(PREFIX) && !value.is_empty() || key == ROLE && value == SANDBOX)
+}
+
 impl Request {
-    /// Reads the bundle's config.json and decides.
-    pub fn read(id: &str, bundle: &Path, rootfs: Vec<RootfsMount>, stdio: StdioPaths) -> Result<Self, Error> {
-        let path = bundle.join("config.json");
-        let text = fs::read(&path).map_err(Error::file("read", &path))?;
-        let spec: Spec = serde_json::from_slice(&text).map_err(|source| Error::Spec { path, source })?;
-        Self::new(id, bundle, &spec, rootfs, stdio)
+    /// Decides for a container that is given to the OCI runtime. Nothing of its spec is looked at but what we have to
+    /// know ourselves: the rest is the OCI runtime's to understand, and to refuse. Pure.
+    pub fn ordinary(
+        id: &str,
+        bundle: &Path,
+        spec: &Spec,
+        rootfs: Vec<RootfsMount>,
+        stdio: StdioPaths,
+    ) -> Result<Self, Error> {
+        crate::stdio::check(&stdio)?;
+        let none = HashMap::new();
+        let annotations = spec.annotations().as_ref().unwrap_or(&none);
+        let linux = spec.linux().as_ref();
+        let cgroups_path = linux.and_then(|l| l.cgroups_path().as_ref()).and_then(|p| p.to_str());
+        let process = spec.process().as_ref();
+        Ok(Self {
+            id: id.to_owned(),
+            role: Role::Ordinary,
+            name: annotations.get(NAME).cloned(),
+            bundle: bundle.to_owned(),
+            group: group_of(annotations, id)?,
+            rootfs,
+            root: bundle.join(spec.root().as_ref().map_or(Path::new("rootfs"), |r| r.path().as_path())),
+            stdio,
+            args: vec![],
+            namespaces: joined(spec),
+            hostname: None,
+            sysctls: vec![],
+            cgroups_by_systemd: cgroups_path.is_some_and(is_systemds),
+            // What we cannot read of it, the OCI runtime may.
+            cgroups_path: cgroups_path
+                .filter(|path| path.starts_with('/') || is_systemds(path))
+                .and_then(|path| CgroupsPath::parse(path).ok()),
+            limits: Limits::default(),
+            memory: None,
+            memory_and_swap: None,
+            vcpus: None,
+            hooks: Hooks::default(),
+            oom_score_adj: process.and_then(|p| p.oom_score_adj()),
+            keys: Keys::default(),
+            not_honoured: vec![],
+        })
     }
 
-    /// Decides. Pure.
+    /// Reads the bundle's config.json and decides, for a guest or a sandbox.
+    pub fn read(id: &str, bundle: &Path, rootfs: Vec<RootfsMount>, stdio: StdioPaths) -> Result<Self, Error> {
+        Self::new(id, bundle, &read_spec(bundle)?, rootfs, stdio)
+    }
+
+    /// Decides for a guest or a sandbox. Pure.
     pub fn new(
         id: &str,
         bundle: &Path,
@@ -192,7 +250,7 @@ impl Request {
         let cgroups_path =
             linux.and_then(|l| l.cgroups_path().as_ref()).and_then(|p| p.to_str()).filter(|p| !p.is_empty());
         let role = match annotations.get(ROLE).map(String::as_str) {
-            Some("sandbox") => Role::Sandbox,
+            Some(SANDBOX) => Role::Sandbox,
             _ => Role::Guest,
         };
         let namespaces = namespaces(spec)?;
@@ -209,7 +267,7 @@ impl Request {
             hostname: spec.hostname().clone().filter(|h| !h.is_empty()),
             sysctls: sysctl::of(spec, &namespaces)?,
             namespaces,
-            cgroups_by_systemd: cgroups_path.is_some_and(|p| !p.starts_with('/') && p.contains(':')),
+            cgroups_by_systemd: cgroups_path.is_some_and(is_systemds),
             cgroups_path: cgroups_path.map(CgroupsPath::parse).transpose()?,
             limits: limits(resources),
             memory: positive(memory.and_then(|m| m.limit())),
@@ -220,11 +278,33 @@ impl Request {
             oom_score_adj: process.and_then(|p| p.oom_score_adj()),
             keys,
             not_honoured: match role {
-                Role::Sandbox => vec![],
+                Role::Sandbox | Role::Ordinary => vec![],
                 Role::Guest => not_honoured(spec),
             },
         })
     }
+}
+
+/// Whether a cgroupsPath is in systemd's form, `slice:prefix:name`.
+fn is_systemds(path: &str) -> bool {
+    !path.starts_with('/') && path.contains(':')
+}
+
+/// The namespaces that an ordinary container joins, as far as we know their kinds.
+fn joined(spec: &Spec) -> Vec<Namespace> {
+    let list = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref()).into_iter().flatten();
+    let join = |ns: &LinuxNamespace| {
+        let kind = match ns.typ() {
+            LinuxNamespaceType::Network => NamespaceKind::Network,
+            LinuxNamespaceType::Ipc => NamespaceKind::Ipc,
+            LinuxNamespaceType::Uts => NamespaceKind::Uts,
+            LinuxNamespaceType::Cgroup => NamespaceKind::Cgroup,
+            LinuxNamespaceType::Pid => NamespaceKind::Pid,
+            LinuxNamespaceType::User | LinuxNamespaceType::Mount | LinuxNamespaceType::Time => return None,
+        };
+        Some(Namespace { kind, path: Some(ns.path().clone().filter(|p| !p.as_os_str().is_empty())?) })
+    };
+    list.filter_map(join).collect()
 }
 
 fn namespaces(spec: &Spec) -> Result<Vec<Namespace>, Error> {

@@ -9,6 +9,7 @@ use std::{
 
 use host_cgroup::Notes;
 use host_mount::RootfsMount;
+use proc_id::ProcessId;
 use vmm_api::{HostFacts, Monitor};
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     layout::Layout,
     lifecycle::State,
     network::InterfaceId,
+    oci::OciOptions,
     record::StdioPaths,
     share::Share,
 };
@@ -38,6 +40,8 @@ pub struct CreateInput {
     pub stdio: StdioPaths,
     /// The runtime options that containerd gives for it.
     pub options: Option<Options>,
+    /// runc's own, which count for an ordinary container.
+    pub oci: OciOptions,
 }
 
 /// The containers of one daemon.
@@ -142,6 +146,16 @@ impl Runtime {
         }
         container.live().interface = Some(interface);
         true
+    }
+
+    /// The processes of all containers that are children of ours, dead ones as well: somebody waits for each.
+    pub(crate) fn children(&self) -> HashSet<ProcessId> {
+        let of = |container: Arc<Container>| {
+            let execs = container.execs().into_iter().filter_map(|exec| exec.process());
+            let own = [container.process(), container.logger()].into_iter().flatten();
+            own.chain(execs).map(|process| process.id().clone()).collect::<Vec<_>>()
+        };
+        self.all().into_iter().flat_map(of).collect()
     }
 
     pub(crate) fn forget(&self, id: &str) {

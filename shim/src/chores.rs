@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use runtime_core::container::Container;
+use runtime_core::{container::Container, oci::orphans::Orphans};
 
 use crate::{bundles::Bundles, daemon::Daemon, memory};
 
@@ -31,6 +31,8 @@ const QUIET: Duration = Duration::from_secs(3);
 
 /// The chores of one daemon.
 pub struct Chores {
+    /// Children that nobody asked for.
+    orphans: Orphans,
     /// The bundles of its containers.
     pub bundles: Bundles,
     /// containerd has asked it to leave.
@@ -47,6 +49,7 @@ impl Chores {
     /// For a daemon that has just begun.
     pub fn new() -> Self {
         Self {
+            orphans: Orphans::default(),
             bundles: Bundles::new(),
             unwanted: false,
             idle_since: None,
@@ -74,6 +77,7 @@ impl Chores {
         let containers = daemon.runtime.all();
         self.bundles.follow(&containers);
         self.end_forsaken(daemon, &containers, now);
+        self.orphans.look(&daemon.runtime);
         self.retry(daemon, now);
         if !daemon.may_leave() {
             self.idle_since = None;
@@ -101,6 +105,7 @@ impl Chores {
             self.retry_at,
             self.forsaken.values().min().map(|since| *since + FORSAKEN),
             self.bundles.due(),
+            self.orphans.due(),
             daemon.promise_ends(),
         ];
         times.into_iter().flatten().min()

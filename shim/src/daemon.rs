@@ -19,6 +19,7 @@ use runtime_core::{
     Runtime,
     config::Config,
     container::Container,
+    exec::Exec,
     layout::Layout,
     owner::Owner,
     pod::Pod,
@@ -189,6 +190,7 @@ async fn until_left(
 ) -> Result<bool, Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::system("listen for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system("listen for signals"))?;
+    let mut child = signal(SignalKind::child()).map_err(Error::system("listen for signals"))?;
     let mut release = pipe::Receiver::from_owned_fd(release).map_err(Error::system("wait for its start"))?;
     let mut released = false;
     let mut chores = Chores::new();
@@ -222,6 +224,7 @@ async fn until_left(
                 }
             }
             _ = terminate.recv() => return daemon.terminate(server, leaving).await,
+            _ = child.recv() => {}
             _ = interrupt.recv() => return daemon.terminate(server, leaving).await,
             () = daemon.nudged.notified() => {}
             () = chores.bundles.changed() => {}
@@ -387,6 +390,21 @@ impl Daemon {
                 spawn_blocking(sweep).await.ok();
             });
         }
+    }
+
+    /// A process is executed in a container: its end is watched from now on.
+    pub fn watch_exec(self: &Arc<Self>, container: &Arc<Container>, exec: &Arc<Exec>) {
+        terminal::serve_exec(exec);
+        let (daemon, container, exec) = (self.clone(), container.clone(), exec.clone());
+        tokio::spawn(async move {
+            let Some(process) = exec.process() else { return };
+            let ended = async { watch(&*process)?.readable().await.map(drop) };
+            if let Err(e) = ended.await {
+                tracing::error!(id = container.id, exec = exec.id, error = %e, "an exec's end cannot be seen");
+                return;
+            }
+            daemon.blocking(move |runtime| runtime.exec_exited(&container, &exec)).await.ok();
+        });
     }
 
     /// A guest runs: what its monitor says by itself is taken in from now on, else it would pile up there.

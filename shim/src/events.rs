@@ -7,12 +7,16 @@ use std::{collections::VecDeque, time::Duration};
 
 use containerd_shim_protos::{
     api::{ForwardRequest, Mount},
-    events::task::{TaskCreate, TaskDelete, TaskExit, TaskIO, TaskOOM, TaskPaused, TaskResumed, TaskStart},
+    events::task::{
+        TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskOOM, TaskPaused,
+        TaskResumed, TaskStart,
+    },
     shim::event::Envelope,
     shim_async::{Client, EventsClient},
     topics::{
-        TASK_CREATE_EVENT_TOPIC, TASK_DELETE_EVENT_TOPIC, TASK_EXIT_EVENT_TOPIC, TASK_OOM_EVENT_TOPIC,
-        TASK_PAUSED_EVENT_TOPIC, TASK_RESUMED_EVENT_TOPIC, TASK_START_EVENT_TOPIC,
+        TASK_CREATE_EVENT_TOPIC, TASK_DELETE_EVENT_TOPIC, TASK_EXEC_ADDED_EVENT_TOPIC,
+        TASK_EXEC_STARTED_EVENT_TOPIC, TASK_EXIT_EVENT_TOPIC, TASK_OOM_EVENT_TOPIC, TASK_PAUSED_EVENT_TOPIC,
+        TASK_RESUMED_EVENT_TOPIC, TASK_START_EVENT_TOPIC,
     },
 };
 use protobuf::{
@@ -152,6 +156,26 @@ fn envelope(namespace: &str, event: TaskEvent) -> protobuf::Result<Envelope> {
             TASK_START_EVENT_TOPIC,
             any("TaskStart", &TaskStart { container_id: id, pid, ..TaskStart::default() })?,
         ),
+        TaskEvent::ExecAdded { id, exec } => {
+            let event = TaskExecAdded { container_id: id, exec_id: exec, ..TaskExecAdded::default() };
+            (TASK_EXEC_ADDED_EVENT_TOPIC, any("TaskExecAdded", &event)?)
+        }
+        TaskEvent::ExecStarted { id, exec, pid } => {
+            let event =
+                TaskExecStarted { container_id: id, exec_id: exec, pid, ..TaskExecStarted::default() };
+            (TASK_EXEC_STARTED_EVENT_TOPIC, any("TaskExecStarted", &event)?)
+        }
+        TaskEvent::ExecExit { id, exec, pid, exit } => {
+            let event = TaskExit {
+                container_id: id,
+                id: exec,
+                pid,
+                exit_status: exit.status,
+                exited_at: timestamp(exit.at),
+                ..TaskExit::default()
+            };
+            (TASK_EXIT_EVENT_TOPIC, any("TaskExit", &event)?)
+        }
         TaskEvent::Paused { id } => (
             TASK_PAUSED_EVENT_TOPIC,
             any("TaskPaused", &TaskPaused { container_id: id, ..TaskPaused::default() })?,
@@ -224,6 +248,8 @@ mod tests {
         for (name, descriptor) in [
             ("TaskCreate", TaskCreate::descriptor()),
             ("TaskStart", TaskStart::descriptor()),
+            ("TaskExecAdded", TaskExecAdded::descriptor()),
+            ("TaskExecStarted", TaskExecStarted::descriptor()),
             ("TaskPaused", TaskPaused::descriptor()),
             ("TaskResumed", TaskResumed::descriptor()),
             ("TaskOOM", TaskOOM::descriptor()),

@@ -15,13 +15,15 @@ use containerd_shim_protos::{
         ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest,
         StatsResponse, Status, UpdateTaskRequest, WaitRequest, WaitResponse,
     },
+    shim::oci::ProcessDetails,
     shim_async::{Task, create_task},
 };
 use host_mount::RootfsMount;
-use protobuf::MessageField;
+use protobuf::{Message, MessageField, well_known_types::any::Any};
 use runtime_core::{
     CreateInput, Error, Runtime,
     container::{Container, Snapshot},
+    exec::{Exec, ExecState},
     lifecycle::State,
     record::StdioPaths,
 };
@@ -67,16 +69,40 @@ impl TaskService {
     }
 
     /// What is known of a container whose Create has been committed.
-    fn snapshot(&self, id: &str, exec_id: &str) -> Result<Snapshot> {
-        if !exec_id.is_empty() {
-            return Err(not_found("exec", exec_id));
-        }
+    fn snapshot(&self, id: &str) -> Result<Snapshot> {
         let container = self.daemon.runtime.get(id).map_err(|e| status(&e))?;
         let snapshot = container.snapshot();
         if snapshot.state == State::Creating || snapshot.pid == 0 {
             return Err(not_found("container", id));
         }
         Ok(snapshot)
+    }
+
+    /// A process that was executed in a container.
+    fn exec_of(&self, id: &str, exec_id: &str) -> Result<Arc<Exec>> {
+        self.snapshot(id)?;
+        self.daemon.runtime.get(id).and_then(|container| container.exec(exec_id)).map_err(|e| status(&e))
+    }
+
+    async fn start_exec(&self, id: String, exec_id: String) -> Result<StartResponse> {
+        let container = self.daemon.runtime.get(&id).map_err(|e| status(&e))?;
+        let daemon = self.daemon.clone();
+        daemon.verbs.fetch_add(1, Ordering::Relaxed);
+        // A task of its own, as for the container: whoever started it may be gone.
+        let started = tokio::spawn(async move {
+            let started = daemon.blocking(move |runtime| runtime.exec_start(&id, &exec_id)).await;
+            if let Ok(Ok((exec, _))) = &started {
+                daemon.watch_exec(&container, exec);
+            }
+            started
+        });
+        match started.await {
+            Ok(Ok(started)) => {
+                let (_, pid) = started.map_err(|e| status(&e))?;
+                Ok(StartResponse { pid, ..StartResponse::default() })
+            }
+            Ok(Err(e)) | Err(e) => Err(get_rpc_status(Code::INTERNAL, e)),
+        }
     }
 }
 
@@ -101,7 +127,7 @@ impl Task for TaskService {
     async fn create(&self, _: &TtrpcContext, req: CreateTaskRequest) -> Result<CreateTaskResponse> {
         if !req.checkpoint.is_empty() {
             return Err(unimplemented(
-                "checkpoint: a guest cannot be restored from a checkpoint; create it without one",
+                "checkpoint: no container is restored from a checkpoint; create it without one",
             ));
         }
         if self.daemon.runtime.is_in_the_way(&req.id) {
@@ -117,6 +143,7 @@ impl Task for TaskService {
             target: m.target,
             options: m.options,
         };
+        let given = options::of(&req.options).map_err(|e| status(&e))?;
         let input = CreateInput {
             id: req.id,
             bundle: req.bundle.into(),
@@ -127,7 +154,8 @@ impl Task for TaskService {
                 stderr: req.stderr,
                 terminal: req.terminal,
             },
-            options: options::of(&req.options).map_err(|e| status(&e))?,
+            options: given.config,
+            oci: given.oci,
         };
         self.daemon.called();
         // Without a wait between the two: a daemon that is not leaving now does not leave any more.
@@ -140,7 +168,7 @@ impl Task for TaskService {
             let creating = container.clone();
             let serving = daemon.clone();
             let created = daemon.blocking(move |runtime| {
-                let created = runtime.create(&creating, input);
+                let created = runtime.create(&creating, &input);
                 serving.reconsider_standby();
                 created
             });
@@ -162,7 +190,10 @@ impl Task for TaskService {
     }
 
     async fn start(&self, _: &TtrpcContext, req: StartRequest) -> Result<StartResponse> {
-        self.snapshot(&req.id, &req.exec_id)?;
+        self.snapshot(&req.id)?;
+        if !req.exec_id.is_empty() {
+            return self.start_exec(req.id, req.exec_id).await;
+        }
         let container = self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?;
         let daemon = self.daemon.clone();
         daemon.called();
@@ -182,8 +213,12 @@ impl Task for TaskService {
     }
 
     async fn state(&self, _: &TtrpcContext, req: StateRequest) -> Result<StateResponse> {
-        let snapshot = self.snapshot(&req.id, &req.exec_id)?;
+        let snapshot = self.snapshot(&req.id)?;
         let container = self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?;
+        if !req.exec_id.is_empty() {
+            let exec = container.exec(&req.exec_id).map_err(|e| status(&e))?;
+            return Ok(exec_state(&container, &exec, snapshot.state));
+        }
         let stdio = container.stdio.clone();
         let state = match snapshot.state {
             State::Creating | State::Created | State::Starting => Status::CREATED,
@@ -207,8 +242,11 @@ impl Task for TaskService {
     }
 
     async fn wait(&self, _: &TtrpcContext, req: WaitRequest) -> Result<WaitResponse> {
-        self.snapshot(&req.id, &req.exec_id)?;
-        let mut exit = self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?.exit();
+        self.snapshot(&req.id)?;
+        let mut exit = match req.exec_id.is_empty() {
+            true => self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?.exit(),
+            false => self.exec_of(&req.id, &req.exec_id)?.exit(),
+        };
         let exit = *exit.wait_for(Option::is_some).await.map_err(|e| get_rpc_status(Code::INTERNAL, e))?;
         let Some(exit) = exit else { return Err(not_found("container", &req.id)) };
         Ok(WaitResponse {
@@ -219,12 +257,16 @@ impl Task for TaskService {
     }
 
     async fn kill(&self, _: &TtrpcContext, req: KillRequest) -> Result<Empty> {
-        self.snapshot(&req.id, &req.exec_id)?;
+        self.snapshot(&req.id)?;
+        if !req.exec_id.is_empty() {
+            self.run(move |runtime| runtime.exec_kill(&req.id, &req.exec_id, req.signal)).await?;
+            return Ok(Empty::new());
+        }
         let container = self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?;
         let daemon = self.daemon.clone();
         daemon.called();
         let killed = tokio::spawn(async move {
-            let killed = daemon.blocking(move |runtime| runtime.kill(&req.id, req.signal)).await;
+            let killed = daemon.blocking(move |runtime| runtime.kill(&req.id, req.signal, req.all)).await;
             if let Ok(Ok(Some(grace))) = &killed {
                 daemon.kill_after(*grace, container);
             }
@@ -238,7 +280,16 @@ impl Task for TaskService {
 
     async fn delete(&self, _: &TtrpcContext, req: DeleteRequest) -> Result<DeleteResponse> {
         if !req.exec_id.is_empty() {
-            return Err(not_found("exec", &req.exec_id));
+            self.snapshot(&req.id)?;
+            let deleted = self.run(move |runtime| runtime.exec_delete(&req.id, &req.exec_id)).await;
+            let (exec, pid, exit) = deleted?;
+            exec.terminal_end().wait_for(|ended| *ended).await.ok();
+            return Ok(DeleteResponse {
+                pid,
+                exit_status: exit.status,
+                exited_at: timestamp(exit.at),
+                ..DeleteResponse::default()
+            });
         }
         let container = self.daemon.runtime.get(&req.id).ok();
         let daemon = self.daemon.clone();
@@ -256,15 +307,20 @@ impl Task for TaskService {
     }
 
     async fn pids(&self, _: &TtrpcContext, req: PidsRequest) -> Result<PidsResponse> {
-        self.snapshot(&req.id, "")?;
+        self.snapshot(&req.id)?;
         let pids = self.run(move |runtime| runtime.pids(&req.id)).await?;
-        let processes = pids.into_iter().map(|pid| ProcessInfo { pid, ..ProcessInfo::default() }).collect();
+        let process = |(pid, exec_id): (u32, Option<String>)| {
+            let info = exec_id.map(|exec_id| details(&exec_id)).transpose()?;
+            Ok(ProcessInfo { pid, info: info.into(), ..ProcessInfo::default() })
+        };
+        let processes: protobuf::Result<_> = pids.into_iter().map(process).collect();
+        let processes = processes.map_err(|e| get_rpc_status(Code::INTERNAL, e))?;
         Ok(PidsResponse { processes, ..PidsResponse::default() })
     }
 
     async fn connect(&self, _: &TtrpcContext, req: ConnectRequest) -> Result<ConnectResponse> {
         // Never an error, not even for an id that nobody knows: containerd's restart asks before anything else.
-        let task_pid = self.snapshot(&req.id, "").map_or(0, |s| s.pid);
+        let task_pid = self.snapshot(&req.id).map_or(0, |s| s.pid);
         Ok(ConnectResponse {
             shim_pid: std::process::id(),
             task_pid,
@@ -280,50 +336,59 @@ impl Task for TaskService {
     }
 
     async fn pause(&self, _: &TtrpcContext, req: PauseRequest) -> Result<Empty> {
-        self.snapshot(&req.id, "")?;
+        self.snapshot(&req.id)?;
         self.run(move |runtime| runtime.pause(&req.id)).await?;
         Ok(Empty::new())
     }
 
     async fn resume(&self, _: &TtrpcContext, req: ResumeRequest) -> Result<Empty> {
-        self.snapshot(&req.id, "")?;
+        self.snapshot(&req.id)?;
         self.run(move |runtime| runtime.resume(&req.id)).await?;
         Ok(Empty::new())
     }
 
     async fn checkpoint(&self, _: &TtrpcContext, req: CheckpointTaskRequest) -> Result<Empty> {
-        self.snapshot(&req.id, "")?;
+        self.snapshot(&req.id)?;
         Err(unimplemented(
-            "checkpoint: the state of a guest is its monitor's memory, which cannot be saved and restored",
+            "checkpoint: no container is saved and restored: the state of a guest is its monitor's memory, and an ordinary \
+             container would be restored without its pod",
         ))
     }
 
     async fn exec(&self, _: &TtrpcContext, req: ExecProcessRequest) -> Result<Empty> {
-        self.snapshot(&req.id, "")?;
-        Err(unimplemented(
-            "exec: a guest is a kernel of its own; no process can be started in it from outside",
-        ))
+        self.snapshot(&req.id)?;
+        let stdio =
+            StdioPaths { stdin: req.stdin, stdout: req.stdout, stderr: req.stderr, terminal: req.terminal };
+        let spec = req.spec.into_option().unwrap_or_default().value;
+        self.run(move |runtime| runtime.exec_add(&req.id, &req.exec_id, &spec, &stdio)).await?;
+        Ok(Empty::new())
     }
 
     async fn resize_pty(&self, _: &TtrpcContext, req: ResizePtyRequest) -> Result<Empty> {
         // A guest does not hear of it, for a serial line has no size; but its terminal has one.
-        self.snapshot(&req.id, &req.exec_id)?;
-        let container = self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?;
+        self.snapshot(&req.id)?;
         let side = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-        container.resize(side(req.width), side(req.height)).map_err(|e| status(&e))?;
+        let (width, height) = (side(req.width), side(req.height));
+        let resized = match req.exec_id.is_empty() {
+            true => self.daemon.runtime.get(&req.id).and_then(|container| container.resize(width, height)),
+            false => self.exec_of(&req.id, &req.exec_id)?.resize(width, height),
+        };
+        resized.map_err(|e| status(&e))?;
         Ok(Empty::new())
     }
 
     async fn close_io(&self, _: &TtrpcContext, req: CloseIORequest) -> Result<Empty> {
-        self.snapshot(&req.id, &req.exec_id)?;
-        if req.stdin {
-            self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?.close_stdin();
+        self.snapshot(&req.id)?;
+        match (req.stdin, req.exec_id.is_empty()) {
+            (false, _) => {}
+            (true, true) => self.daemon.runtime.get(&req.id).map_err(|e| status(&e))?.close_stdin(),
+            (true, false) => self.exec_of(&req.id, &req.exec_id)?.close_stdin(),
         }
         Ok(Empty::new())
     }
 
     async fn update(&self, _: &TtrpcContext, req: UpdateTaskRequest) -> Result<Empty> {
-        self.snapshot(&req.id, "")?;
+        self.snapshot(&req.id)?;
         let resources = req.resources.into_option().unwrap_or_default();
         // Whatever stands before the name: containerd's clients differ.
         if resources.type_url.rsplit('/').next() != Some("LinuxResources") {
@@ -335,9 +400,46 @@ impl Task for TaskService {
     }
 
     async fn stats(&self, _: &TtrpcContext, req: StatsRequest) -> Result<StatsResponse> {
-        self.snapshot(&req.id, "")?;
+        self.snapshot(&req.id)?;
         let stats = self.run(move |runtime| runtime.stats(&req.id)).await?;
         let any = metrics::any(&stats).map_err(|e| get_rpc_status(Code::INTERNAL, e))?;
         Ok(StatsResponse { stats: MessageField::some(any), ..StatsResponse::default() })
     }
+}
+
+/// What is answered to State of a process that was executed in a container, which is paused with it.
+fn exec_state(container: &Container, exec: &Exec, state: State) -> StateResponse {
+    let (own, pid, exit) = exec.snapshot();
+    let status = match own {
+        ExecState::Added => Status::CREATED,
+        ExecState::Running if state == State::Paused => Status::PAUSED,
+        ExecState::Running => Status::RUNNING,
+        ExecState::Stopped => Status::STOPPED,
+    };
+    let stdio = exec.stdio.clone();
+    StateResponse {
+        // As containerd's own shim has it: the container's name is in `id` of the request alone.
+        id: exec.id.clone(),
+        exec_id: exec.id.clone(),
+        bundle: container.bundle.to_string_lossy().into_owned(),
+        pid,
+        status: status.into(),
+        stdin: stdio.stdin,
+        stdout: stdio.stdout,
+        stderr: stdio.stderr,
+        terminal: stdio.terminal,
+        exit_status: exit.map_or(0, |e| e.status),
+        exited_at: exit.map_or_else(Default::default, |e| timestamp(e.at)),
+        ..StateResponse::default()
+    }
+}
+
+/// By what containerd's clients tell processes of a container apart.
+fn details(exec_id: &str) -> protobuf::Result<Any> {
+    let details = ProcessDetails { exec_id: exec_id.to_owned(), ..ProcessDetails::default() };
+    Ok(Any {
+        type_url: "containerd.runc.v1.ProcessDetails".to_owned(),
+        value: details.write_to_bytes()?,
+        ..Any::default()
+    })
 }

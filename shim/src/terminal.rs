@@ -5,7 +5,7 @@
 
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use runtime_core::{container::Container, record::Exit, stdio::Terminal};
+use runtime_core::{container::Container, exec::Exec, record::Exit, stdio::Terminal};
 use rustix::{
     fs::{FileType, fstat},
     io::{Errno, read, write},
@@ -35,6 +35,18 @@ pub fn serve(container: &Arc<Container>) {
             tracing::warn!(id = container.id, error = %e, "the terminal is not copied any more");
         }
         container.terminal_ended();
+    });
+}
+
+/// Copies until a process that was executed in a container has ended.
+pub fn serve_exec(exec: &Arc<Exec>) {
+    let Some(terminal) = exec.terminal() else { return };
+    let exec = exec.clone();
+    tokio::spawn(async move {
+        if let Err(e) = copy(terminal, exec.exit()).await {
+            tracing::warn!(exec = exec.id, error = %e, "the terminal is not copied any more");
+        }
+        exec.terminal_ended();
     });
 }
 

@@ -92,12 +92,31 @@ fn kill_in(
         }
     }
     for batch in new.chunks(BATCH) {
-        kill_batch(files, leaf, batch.iter().copied().filter(|&pid| pid != own))?;
+        let others = batch.iter().copied().filter(|&pid| pid != own);
+        signal_batch(files, leaf, others, Signal::KILL)?;
     }
     Ok(())
 }
 
-fn kill_batch(files: &dyn Files, leaf: &Path, pids: impl Iterator<Item = u32>) -> Result<(), Error> {
+/// Sends a signal to every process in these directories, once.
+pub(crate) fn signal_in_all(files: &dyn Files, ours: &[Ours], signal: Signal) -> Result<(), Error> {
+    let own = getpid().as_raw_pid().unsigned_abs();
+    let mut seen = BTreeSet::from([own]);
+    for Ours { dir, .. } in ours {
+        let new: Vec<u32> = members(files, dir)?.into_iter().filter(|pid| seen.insert(*pid)).collect();
+        for batch in new.chunks(BATCH) {
+            signal_batch(files, dir, batch.iter().copied(), signal)?;
+        }
+    }
+    Ok(())
+}
+
+fn signal_batch(
+    files: &dyn Files,
+    leaf: &Path,
+    pids: impl Iterator<Item = u32>,
+    signal: Signal,
+) -> Result<(), Error> {
     let mut open: Vec<(u32, OwnedFd)> = Vec::new();
     for number in pids {
         let Some(pid) = i32::try_from(number).ok().filter(|&n| n > 0).and_then(Pid::from_raw) else {
@@ -117,7 +136,7 @@ fn kill_batch(files: &dyn Files, leaf: &Path, pids: impl Iterator<Item = u32>) -
         if !still.contains(&pid) {
             continue;
         }
-        match pidfd_send_signal(&fd, Signal::KILL) {
+        match pidfd_send_signal(&fd, signal) {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(source) => return Err(Error::Signal { pid, source }),
         }

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use rustix::io::Errno;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{Files, is_absent};
-use crate::kill::{kill_in_all, procs_in};
+use crate::kill::{kill_in_all, procs_in, signal_in_all};
 use crate::plan::{Ours, missing};
 use crate::remove::{probe_all, remove_all};
 use crate::{CgroupsPath, Error, Hierarchies, Notes, Presence, Version};
@@ -88,6 +89,25 @@ impl WholePlan {
     /// Kills every process in what is ours of it; see [`crate::kill`].
     pub fn kill(&self, files: &dyn Files, deadline: Instant) -> Result<(), Error> {
         kill_in_all(files, &self.ours(), deadline)
+    }
+
+    /// Lets go on what is frozen on cgroup v1, where it does not die of a signal.
+    pub fn thaw(&self, files: &dyn Files) -> Result<(), Error> {
+        for h in self.hierarchies.iter().filter(|h| h.version == Version::V1 && h.has("freezer")) {
+            let file = h.dir().join("freezer.state");
+            match files.read(&file) {
+                Ok(state) if state.trim() == "THAWED" => {}
+                Ok(_) => files.write(&file, "THAWED").map_err(Error::io("writing", file))?,
+                Err(e) if is_absent(e) => {}
+                Err(e) => return Err(Error::io("reading", file)(e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to every process in what is ours of it, once.
+    pub fn signal(&self, files: &dyn Files, signal: Signal) -> Result<(), Error> {
+        signal_in_all(files, &self.ours(), signal)
     }
 
     /// Removes what is ours of it, and the parents that came with it; see [`crate::remove`].

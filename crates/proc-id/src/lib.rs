@@ -90,7 +90,7 @@ pub fn boot_id() -> Result<String, Error> {
 }
 
 /// A process, in a form that can be written down and recognised later, after a reboot too.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
     /// The boot it lived in.
     pub boot_id: String,

@@ -34,6 +34,8 @@ pub enum GuestEnd {
 pub enum Reason {
     /// The guest told its exit status.
     GuestStatus,
+    /// An ordinary container: its process ended by itself, with this status.
+    Exited,
     /// The guest switched itself off. Whether what ran in it was successful is not known.
     PowerOff,
     /// The guest was reset: it rebooted or panicked; or it met a triple fault of which the monitor did not tell.
@@ -72,6 +74,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::GuestStatus => "the guest told its status",
+            Self::Exited => "its process ended by itself",
             Self::PowerOff => "the guest switched itself off, its status is unproven",
             Self::Reset => "the guest was reset (a reboot or a panic)",
             Self::TripleFault => "the guest met a triple fault",

@@ -61,7 +61,7 @@ const fn key(name: &'static str, takes: Takes, default: Default) -> Key {
 }
 
 /// All keys, in the order in which they are shown.
-pub static KEYS: [Key; 18] = [
+pub static KEYS: [Key; 19] = [
     Key {
         variable: Some("URUNC_ROOT"),
         of_daemon: true,
@@ -75,6 +75,7 @@ pub static KEYS: [Key; 18] = [
     key("runtime.grace_seconds", Takes::Number(86_400), Default::Number(0)),
     key("runtime.libcontainer", Takes::Off, Default::Off),
     key("runtime.vAccel", Takes::Off, Default::Off),
+    Key { variable: Some("URUNC_OCI_RUNTIME"), ..key("oci.runtime", Takes::Path, Default::Nothing) },
     Key {
         variable: Some("URUNC_LOG"),
         of_daemon: true,

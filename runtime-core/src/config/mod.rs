@@ -6,6 +6,7 @@
 //! | `runtime.root` | `URUNC_ROOT` | `/run/urunc` | where the records are |
 //! | `runtime.accel` | `URUNC_ACCEL` | `auto` | `auto`, `kvm` or `tcg` |
 //! | `runtime.grace_seconds` | | 0 | how long a guest may take after its power button until it is killed; 0: for ever |
+//! | `oci.runtime` | `URUNC_OCI_RUNTIME` | `runc` or `crun` in `PATH` | absolute path of the OCI runtime for ordinary containers |
 //! | `log.level` | `URUNC_LOG` | `info` | `off`, `error`, `warn`, `info`, `debug` or `trace` |
 //! | `monitors.qemu.path` | `URUNC_QEMU` | looked up in `PATH` | absolute path of the QEMU binary |
 //! | `monitors.qemu.data_path` | | QEMU's own | where its firmware is (`-L`) |
@@ -229,6 +230,11 @@ impl Config {
             _ => Accel::Auto,
         };
         self.grace = self.number("runtime.grace_seconds").map(Duration::from_secs);
+    }
+
+    /// The OCI runtime, if the operator names one.
+    pub fn oci_runtime(&self) -> Option<PathBuf> {
+        Some(self.text("oci.runtime")).filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
     /// The log level's name.

@@ -57,6 +57,49 @@ impl Stdio {
         Ok(stdio)
     }
 
+    /// The same for an ordinary container, or a process in one: its terminal is the OCI runtime's to make.
+    pub fn open_plain(paths: &StdioPaths) -> Result<Self, Error> {
+        Self::open_targets(Targets::of(paths)?)
+    }
+
+    /// What an ordinary process is given: its stdin, stdout and stderr; `None`: not wanted. Writing there waits, as a
+    /// program expects it.
+    pub fn take_ends(&mut self) -> Result<[Option<OwnedFd>; 3], Error> {
+        let ends = [self.stdin.take(), self.stdout.take(), self.stderr.take()];
+        for end in ends.iter().flatten() {
+            terminal::with_waiting(end).map_err(Error::system("set up its stdio"))?;
+        }
+        Ok(ends)
+    }
+
+    /// Puts the terminal that the OCI runtime made, by its master, before what is open.
+    pub fn adopt_terminal(&mut self, master: OwnedFd) -> Result<(), Error> {
+        let failed = Error::system("set up a terminal");
+        let own = (|| {
+            terminal::without_waiting(&master)?;
+            if let Some(output) = &self.stdout {
+                terminal::without_waiting(output)?;
+            }
+            master.try_clone()
+        })();
+        self.master = Some(own.map_err(failed)?);
+        self.terminal = Some(Terminal { master, input: self.stdin.take(), output: self.stdout.take() });
+        Ok(())
+    }
+
+    /// Gives the ends to this user: a process that is not root can open them anew by `/proc/self/fd`.
+    pub fn give_to(&self, uid: u32, gid: u32) -> Result<(), Error> {
+        if uid == 0 && gid == 0 {
+            return Ok(());
+        }
+        for end in [&self.stdin, &self.stdout, &self.stderr].into_iter().flatten() {
+            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+            rustix::fs::fchown(end, Some(uid), Some(gid))
+                .map_err(Error::system("give its stdio to IoUid"))?;
+        }
+        Ok(())
+    }
+
     fn open_targets(targets: Targets) -> Result<Self, Error> {
         let mut stdio = Self::default();
         if let Target::Fifo(path) = &targets.stdin {

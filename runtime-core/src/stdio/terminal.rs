@@ -51,3 +51,8 @@ fn make() -> Result<(OwnedFd, OwnedFd), Errno> {
 pub fn without_waiting(fd: &OwnedFd) -> Result<(), Errno> {
     fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)
 }
+
+/// Makes reads and writes wait.
+pub fn with_waiting(fd: &OwnedFd) -> Result<(), Errno> {
+    fcntl_setfl(fd, fcntl_getfl(fd)? - OFlags::NONBLOCK)
+}

@@ -32,8 +32,11 @@ impl Step<Cx<'_>> for LoggerStep {
     }
 
     fn forward(&self, cx: &mut Cx<'_>) -> Result<(), Failed<Error>> {
-        let Work::Create(work) = &cx.work else { return Ok(()) };
-        let (container, deadline) = (work.container, work.deadline);
+        let (container, deadline) = match &cx.work {
+            Work::Create(work) => (work.container, work.deadline),
+            Work::Ordinary(work) => (work.container, work.deadline),
+            _ => return Ok(()),
+        };
         let Some(streams) = container.live().stdio.logger.take() else { return Ok(()) };
         let mut spawned = streams.spawn(&cx.record.namespace, &cx.record.id).map_err(Failed::NothingDone)?;
         cx.record.logger = Some(spawned.process.id().clone());

@@ -9,6 +9,8 @@ mod hooks;
 mod launcher;
 mod logger;
 mod network;
+mod oci;
+mod rootfs;
 
 use std::{
     os::{
@@ -16,10 +18,13 @@ use std::{
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use host_cgroup::Notes;
+use host_mount::Tree;
+use proc_id::Process;
 use record_store::Lock;
 use saga::{Context, Journal, Step, Unwound};
 
@@ -30,7 +35,8 @@ use crate::{
     hooks::Hooks,
     last_words::LastWords,
     launcher::{Exec, Gate, Helper, Launcher, Spawn},
-    plan::NetworkPlan,
+    oci::{Oci, OciOptions},
+    plan::{NetworkPlan, OrdinaryPlan},
     record::{Record, RunDir},
     request::Request,
 };
@@ -111,6 +117,33 @@ pub enum Work<'a> {
     Network(Box<NetworkWork<'a>>),
     /// Start.
     Start(Box<StartWork<'a>>),
+    /// Create of an ordinary container.
+    Ordinary(Box<OrdinaryWork<'a>>),
+    /// Its Start.
+    OciStart {
+        /// The container.
+        container: &'a Container,
+        /// Until when it must be done.
+        deadline: Instant,
+    },
+}
+
+/// What the steps of an ordinary container's Create need and make.
+pub struct OrdinaryWork<'a> {
+    /// The request.
+    pub request: &'a Request,
+    /// The container, for its cancellation and its stdio.
+    pub container: &'a Container,
+    /// What is planned.
+    pub plan: &'a OrdinaryPlan,
+    /// runc's options.
+    pub options: &'a OciOptions,
+    /// Its root file system, until it is shown at its place.
+    pub tree: Option<Tree>,
+    /// Until when it must be done.
+    pub deadline: Instant,
+    /// Made by the step `oci`: the OCI runtime, and the first process.
+    pub made: Option<(Arc<Oci>, Arc<Process>)>,
 }
 
 /// What Create's steps need and make.
@@ -217,6 +250,8 @@ impl Context for Cx<'_> {
             Work::Network(work) => (Some(work.container), work.deadline),
             // A Kill ends the process, and with it a Start that is at work.
             Work::Start(work) => (None, work.deadline),
+            Work::OciStart { deadline, .. } => (None, *deadline),
+            Work::Ordinary(work) => (Some(work.container), work.deadline),
             Work::Unwind => return Ok(()),
         };
         if container.is_some_and(|container| container.live().cancelled) {
@@ -243,6 +278,16 @@ pub fn create_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 3] {
     [&logger::LoggerStep, &cgroup::Cgroup, &launcher::LauncherStep]
 }
 
+/// The steps of an ordinary container's Create, in order, behind that of its logger.
+pub fn ordinary_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 3] {
+    [&logger::LoggerStep, &rootfs::RootfsStep, &oci::OciStep]
+}
+
+/// The steps of its Start.
+pub fn ordinary_start_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 1] {
+    [&oci::OciStartStep]
+}
+
 /// The step of the hooks, where there are any: behind those of Create.
 pub fn hook_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 1] {
     [&hooks::HooksStep]
@@ -260,9 +305,11 @@ pub fn start_steps<'a>() -> [&'a dyn Step<Cx<'a>>; 1] {
 
 /// Undoes what stands in the record: everything, or one section.
 pub fn unwind(cx: &mut Cx<'_>, section: Option<&str>, deadline: Instant) -> Unwound<Error> {
-    let create = create_steps().into_iter().chain(hook_steps()).chain(network_steps());
+    let create =
+        create_steps().into_iter().chain(ordinary_steps()).chain(hook_steps()).chain(network_steps());
     let create = create.map(|step| (CREATE, step));
-    let start = network_steps().into_iter().chain(start_steps()).map(|step| (START, step));
+    let start = network_steps().into_iter().chain(start_steps()).chain(ordinary_start_steps());
+    let start = start.map(|step| (START, step));
     let steps: Vec<(&str, &dyn Step<Cx<'_>>)> = create.chain(start).collect();
     let completed = derive::complete(cx.record, cx.dir);
     let mut report = saga::unwind(section, &steps, cx, deadline);

@@ -6,6 +6,7 @@
 //! cannot be undone stays in the record and is tried again.
 
 use std::{
+    collections::BTreeMap,
     os::fd::AsFd,
     path::Path,
     sync::Arc,
@@ -16,7 +17,7 @@ use host_cgroup::{
     Amount, Kernel, LeafIn, LeafPlan, Limits, MemoryLimit, memory_limit as memory_limit_of, parent_room,
     set_limits,
 };
-use proc_id::ProcessId;
+use proc_id::{Process, ProcessId};
 use record_store::{Lock, Read};
 use saga::Journal;
 use time::OffsetDateTime;
@@ -28,9 +29,11 @@ use crate::{
     contract::{self, Keys},
     events::TaskEvent,
     image,
-    launcher::Launcher,
+    last_words::LastWords,
+    launcher::{Gate, Launcher},
     layout,
     lifecycle::{Event, State},
+    oci::Oci,
     owner,
     plan::{Facts, GuestPlan, GuestRootfs, Memory, MemoryRule, NetworkChoice, Plan, RootfsChoice, What},
     record::{BundleId, Record, RunDir, SCHEMA},
@@ -51,6 +54,20 @@ const ROLLBACK_WAIT: Duration = Duration::from_secs(8);
 /// How long the remains of an earlier container of the same id may take to go.
 const REMAINS_WAIT: Duration = Duration::from_secs(4);
 
+/// What a Create has made.
+pub(super) struct Made {
+    /// The container's process.
+    pub process: Arc<Process>,
+    /// What a launcher and its monitor say.
+    pub words: Option<Arc<LastWords>>,
+    /// A launcher's gate.
+    pub gate: Option<Gate>,
+    /// The OCI runtime that it was given to.
+    pub oci: Option<Arc<Oci>>,
+    /// Its plan.
+    pub plan: Plan,
+}
+
 impl Runtime {
     /// Registers a container, before its first side effect: from here on the daemon does not leave. Does not block.
     pub fn register(&self, input: &CreateInput) -> Result<Arc<Container>, Error> {
@@ -63,7 +80,7 @@ impl Runtime {
     }
 
     /// Creates a registered container.
-    pub fn create(&self, container: &Arc<Container>, input: CreateInput) -> Result<(), Error> {
+    pub fn create(&self, container: &Arc<Container>, input: &CreateInput) -> Result<(), Error> {
         let result = self.create_reserved(container, input);
         if result.is_err() && container.snapshot().state != State::UnwindBlocked {
             self.forget(&container.id);
@@ -80,13 +97,13 @@ impl Runtime {
         result
     }
 
-    fn create_reserved(&self, container: &Container, input: CreateInput) -> Result<(), Error> {
+    fn create_reserved(&self, container: &Container, input: &CreateInput) -> Result<(), Error> {
         let mut work = container.work();
         let config = match &input.options {
             Some(options) => &self.config.with(options)?,
             None => &self.config,
         };
-        let request = Request::read(&input.id, &input.bundle, input.rootfs, input.stdio)?;
+        let (request, ordinary) = self.classify(input)?;
         // What the annotations alone show is refused before anything is made.
         if let Some(name) = request.keys.get(contract::HYPERVISOR) {
             config.find_monitor(self.monitor(name)?)?;
@@ -95,7 +112,10 @@ impl Runtime {
         container.live().name.clone_from(&request.name);
         // Whatever the monitor needs comes on top of this, or off it.
         Memory::decide(request.memory, 0, None, u64::MAX)?;
-        let stdio = Stdio::open(&request.stdio)?;
+        let stdio = match &ordinary {
+            Some(_) => Stdio::open_plain(&request.stdio)?,
+            None => Stdio::open(&request.stdio)?,
+        };
         let mut record = self.first_record(&request)?;
         container.live().txid = Some(record.txid.clone());
         let (dir, lock) = self.take_run_directory(&request)?;
@@ -112,17 +132,25 @@ impl Runtime {
         );
 
         container.live().stdio = stdio;
-        let made = self.make(container, &request, config, &mut record, &dir, lock);
+        let deadline = Instant::now() + fault::deadline("deadline.create", CREATE_WAIT);
+        let made = match ordinary {
+            Some(input) => {
+                let file = (&mut record, &dir, lock);
+                self.make_ordinary(container, &request, input, config, file, deadline)
+            }
+            None => self.make(container, &request, config, (&mut record, &dir, lock), deadline),
+        };
         match made {
-            Ok((launcher, plan)) => {
+            Ok(made) => {
                 let pid = record.pid();
-                let guest = plan.guest();
+                let guest = made.plan.guest();
                 {
                     let mut live = container.live();
                     live.state = State::Created;
                     live.pid = pid;
-                    live.process = Some(launcher.process);
-                    live.words = Some(launcher.words);
+                    live.process = Some(made.process);
+                    live.words = made.words;
+                    live.oci = made.oci;
                     live.power_button = guest.and_then(|g| g.launch.as_ref()).is_some_and(|l| l.power_button);
                     live.made_of = Some(record.bundle.clone());
                     live.is_sandbox = request.role == Role::Sandbox;
@@ -130,7 +158,7 @@ impl Runtime {
                     live.grace = config.grace;
                     live.cgroup.clone_from(&record.cgroup);
                 }
-                work.gate = Some(launcher.gate);
+                work.gate = made.gate;
                 work.monitor = guest.map(|g| g.monitor.clone()).unwrap_or_default();
                 work.overhead_mib = self.monitor(&work.monitor).map_or(0, |m| config.overhead_mib(m));
                 work.file = Some((dir, record));
@@ -182,11 +210,9 @@ impl Runtime {
         container: &Container,
         request: &Request,
         config: &Config,
-        record: &mut Record,
-        dir: &RunDir,
-        lock: Lock,
-    ) -> Result<(Launcher, Plan), Error> {
-        let deadline = Instant::now() + fault::deadline("deadline.create", CREATE_WAIT);
+        (record, dir, lock): (&mut Record, &RunDir, Lock),
+        deadline: Instant,
+    ) -> Result<Made, Error> {
         let work = CreateWork {
             request,
             container,
@@ -219,7 +245,7 @@ impl Runtime {
 
         fault::point("plan.before")?;
         let what = match request.role {
-            Role::Sandbox => What::Sandbox,
+            Role::Sandbox | Role::Ordinary => What::Sandbox,
             // Every fd into the image is closed before the plan is durable: an open one keeps a block device busy.
             Role::Guest => {
                 What::Guest(Box::new(self.plan(container, request, config, record, &mut launcher)?))
@@ -249,12 +275,13 @@ impl Runtime {
         }
         announce(request, record, &plan);
         commit(container, record, dir, deadline)?;
-        Ok((launcher, plan))
+        let Launcher { process, words, gate, .. } = launcher;
+        Ok(Made { process, words: Some(words), gate: Some(gate), oci: None, plan })
     }
 
     /// A member joins its sandbox's namespaces by `/proc/PID/ns`. Once the sandbox is dead, that number may be a
     /// stranger's.
-    fn check_sandbox(&self, request: &Request) -> Result<(), Error> {
+    pub(super) fn check_sandbox(&self, request: &Request) -> Result<(), Error> {
         for sandbox in self.all().iter().filter(|c| c.is_sandbox()) {
             let folder = format!("/proc/{}/ns", sandbox.snapshot().pid);
             let paths = request.namespaces.iter().filter_map(|ns| ns.path.as_ref());
@@ -322,6 +349,9 @@ impl Runtime {
             journal: Journal::default(),
             cgroup: None,
             process: None,
+            oci: None,
+            rootfs: None,
+            execs: BTreeMap::new(),
             logger: None,
             network: None,
             stdio: request.stdio.clone(),
@@ -456,7 +486,12 @@ fn memory_limit(request: &Request, bytes: u64) -> Limits {
 }
 
 /// The commit: from here on the container is there. Cancellation is looked at under the record lock.
-fn commit(container: &Container, record: &mut Record, dir: &RunDir, deadline: Instant) -> Result<(), Error> {
+pub(super) fn commit(
+    container: &Container,
+    record: &mut Record,
+    dir: &RunDir,
+    deadline: Instant,
+) -> Result<(), Error> {
     fault::point("commit.before")?;
     let lock = dir.lock(Instant::now() + Duration::from_secs(5))?;
     if container.live().cancelled {

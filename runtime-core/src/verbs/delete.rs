@@ -16,6 +16,8 @@ use crate::{
 
 /// How long a Create that was cancelled may take to roll back (containerd waits for 5 s).
 const CANCEL_WAIT: Duration = Duration::from_secs(4);
+/// How long those that are just being executed in an ordinary container are waited for.
+const EXECS_WAIT: Duration = Duration::from_secs(1);
 /// How long the undo may take. CRI waits for 10 s, and has no loggers: theirs is added.
 const UNWIND_WAIT: Duration = Duration::from_secs(8);
 
@@ -114,6 +116,8 @@ impl Runtime {
         deadline: Instant,
     ) -> Result<(u32, Exit), Error> {
         let id = &container.id;
+        // Whoever is just being executed in it gets as far as he can, and is seen.
+        container.close_execs(deadline.min(Instant::now() + EXECS_WAIT));
         let mut work = container.work();
         let before = container.snapshot();
         // Another Delete was faster, or a Start: both are known only now.
@@ -122,6 +126,7 @@ impl Runtime {
         };
         if matches!(before.state, State::Running | State::Paused) && remains == Remains::Nothing {
             work.file = Some((dir, record));
+            container.open_execs();
             return Err(Error::WrongState { id: id.clone(), verb: "delete", state: before.state });
         }
         container.enter("delete", Event::Unwind)?;
@@ -163,6 +168,9 @@ impl Runtime {
         self.forget(id);
         self.follow_oom_score();
         if before.pid != 0 {
+            for exec in container.execs() {
+                self.exec_exited(container, &exec);
+            }
             container.ended(exit);
             self.tell_exit(container);
             self.events.publish(TaskEvent::Delete { id: id.clone(), pid, exit });

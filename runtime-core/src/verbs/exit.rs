@@ -17,6 +17,9 @@ impl Runtime {
     /// The process of `container` has ended. Waits for the verb at work: a Start that sees the death itself has
     /// recorded it then, and only the event is left.
     pub fn exited(&self, container: &Container) {
+        if let Some(oci) = container.oci() {
+            self.end_rest(container, &oci);
+        }
         let mut work = container.work();
         let live = container.snapshot();
         if live.exit.is_none() && matches!(live.state, State::Created | State::Running | State::Paused) {
@@ -49,6 +52,9 @@ impl Runtime {
     }
 
     fn exit_of(&self, container: &Container, state: State, work: &Work) -> Exit {
+        if container.oci().is_some() {
+            return self.exit_of_ordinary(container);
+        }
         let raw = container.process().and_then(|process| reap(&process));
         let words = container.words();
         let (killed, pressed, said_before, control) = {

@@ -52,12 +52,14 @@ fn name(number: i32) -> String {
 impl Runtime {
     /// Sends `signal` to a container, as far as a guest can hear it. `Some`: its power button is pressed, and so long
     /// it may take until [`Runtime::lose_patience`]; without a configured grace time that is for ever.
-    pub fn kill(&self, id: &str, signal: u32) -> Result<Option<Duration>, Error> {
-        const LAST: u32 = 64;
+    ///
+    /// To an ordinary container it goes as it is, with `all` to each of its processes.
+    pub fn kill(&self, id: &str, signal: u32, all: bool) -> Result<Option<Duration>, Error> {
         let container = self.get(id)?;
-        let number = i32::try_from(signal).ok().filter(|_| signal <= LAST).ok_or_else(|| {
-            invalid("signal", &signal.to_string(), "is no signal", "give a number from 0 to 64")
-        })?;
+        let number = number(signal)?;
+        if let Some(oci) = container.oci() {
+            return self.kill_ordinary(&container, &oci, number, all).map(|()| None);
+        }
         let ends = ENDS.contains(&number);
         let (state, process, button) = {
             let live = container.live();
@@ -124,6 +126,15 @@ impl Runtime {
         process.signal(Signal::KILL)?;
         Ok(())
     }
+}
+
+/// A signal's number, 0 included.
+pub(super) fn number(signal: u32) -> Result<i32, Error> {
+    const LAST: u32 = 64;
+    i32::try_from(signal)
+        .ok()
+        .filter(|_| signal <= LAST)
+        .ok_or_else(|| invalid("signal", &signal.to_string(), "is no signal", "give a number from 0 to 64"))
 }
 
 #[cfg(test)]

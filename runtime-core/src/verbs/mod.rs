@@ -4,6 +4,7 @@ pub(crate) mod create;
 mod delete;
 mod exit;
 mod kill;
+mod ordinary;
 mod pause;
 mod pids;
 mod start;

@@ -28,6 +28,9 @@ impl Runtime {
     /// Halts a running guest.
     pub fn pause(&self, id: &str) -> Result<(), Error> {
         let container = self.get(id)?;
+        if let Some(oci) = container.oci() {
+            return self.pause_ordinary(&container, &oci);
+        }
         let (mut work, channel) = begin(&container, "pause", State::Running)?;
         let mut control = channel.lock().unwrap_or_else(PoisonError::into_inner);
         let halted = control.pause(until(MONITOR_WAIT));
@@ -52,6 +55,9 @@ impl Runtime {
     /// Lets a paused guest go on.
     pub fn resume(&self, id: &str) -> Result<(), Error> {
         let container = self.get(id)?;
+        if let Some(oci) = container.oci() {
+            return self.resume_ordinary(&container, &oci);
+        }
         let (mut work, channel) = begin(&container, "resume", State::Paused)?;
         let mut control = channel.lock().unwrap_or_else(PoisonError::into_inner);
         // It may end at once: its end is told after this.
@@ -70,7 +76,7 @@ impl Runtime {
     }
 
     /// Writes the record, then changes what is answered.
-    fn change(
+    pub(super) fn change(
         &self,
         container: &Container,
         work: &mut Work,

@@ -35,7 +35,7 @@ const DYING: Duration = Duration::from_secs(5);
 const NEVER_RAN: u32 = 128;
 
 /// How far a Start came that failed.
-enum Stage {
+pub(super) enum Stage {
     /// The gate message was not sent: back to Created.
     Before(Error),
     /// It was: the container is Stopped.
@@ -57,6 +57,7 @@ impl Runtime {
         let started = match &plan.what {
             What::Sandbox => self.start_sandbox(&container, &mut work, deadline),
             What::Guest(guest) => self.start_guest(&container, &mut work, guest, deadline),
+            What::Ordinary(_) => self.start_ordinary(&container, &mut work, deadline),
         };
         match started {
             Ok(()) => Ok(container.snapshot().pid),
@@ -234,7 +235,7 @@ impl Runtime {
     }
 
     /// The record says Running, and the event is out.
-    fn commit(&self, container: &Container, work: &mut ContainerWork) -> Result<(), Error> {
+    pub(super) fn commit(&self, container: &Container, work: &mut ContainerWork) -> Result<(), Error> {
         let (dir, record) = work.file.as_mut().ok_or_else(|| Error::NotFound { id: container.id.clone() })?;
         record.state = State::Running;
         dir.write(record)?;

@@ -107,6 +107,7 @@ impl Bench {
             ("URUNC_ROOT", root.to_string_lossy().into_owned()),
             ("URUNC_FAULTS", scratch.path().join("faults").to_string_lossy().into_owned()),
             ("URUNC_LOG", "debug".to_owned()),
+            ("URUNC_OCI_RUNTIME", super::runc().to_string_lossy().into_owned()),
             ("TTRPC_ADDRESS", format!("{address}.ttrpc")),
             ("GRPC_ADDRESS", address.clone()),
             ("NAMESPACE", namespace.clone()),

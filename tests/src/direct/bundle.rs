@@ -9,6 +9,7 @@ use std::{
 };
 
 use containerd_shim_protos::{api::Mount, protobuf::well_known_types::any::Any};
+use rustix::mount::{UnmountFlags, unmount};
 
 use super::{
     Spec,
@@ -126,6 +127,8 @@ impl Bundle {
 }
 
 fn remove(path: &Path) {
+    // As containerd does: what is mounted there is not its to remove, only to unmount.
+    while unmount(path.join("rootfs"), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => panic!("remove {}: {e}", path.display()),
         _ => {}

@@ -10,7 +10,10 @@ use std::{
 use async_trait::async_trait;
 use containerd_shim_protos::{
     api::{Empty, ForwardRequest},
-    events::task::{TaskCreate, TaskDelete, TaskExit, TaskOOM, TaskPaused, TaskResumed, TaskStart},
+    events::task::{
+        TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskOOM, TaskPaused, TaskResumed,
+        TaskStart,
+    },
     shim_async::{Events as EventsService, create_events},
 };
 use protobuf::Message;
@@ -37,6 +40,12 @@ pub enum Event {
     Paused(String),
     /// `/tasks/resumed`: the container.
     Resumed(String),
+    /// `/tasks/exec-added`
+    ExecAdded(TaskExecAdded),
+    /// `/tasks/exec-started`
+    ExecStarted(TaskExecStarted),
+    /// `/tasks/exit` of a process that was executed in a container.
+    ExecExit(TaskExit),
     /// `/tasks/oom`: the container.
     Oom(String),
     /// Anything else: its topic.
@@ -54,6 +63,9 @@ impl Event {
             Self::Paused(id) => ("paused", id),
             Self::Resumed(id) => ("resumed", id),
             Self::Oom(id) => ("oom", id),
+            Self::ExecAdded(e) => return format!("exec-added {} {}", e.exec_id, e.container_id),
+            Self::ExecStarted(e) => return format!("exec-started {} {}", e.exec_id, e.container_id),
+            Self::ExecExit(e) => return format!("exec-exit {} {}", e.id, e.container_id),
             Self::Other(topic) => ("other", topic),
         };
         format!("{topic} {id}")
@@ -108,7 +120,8 @@ impl EventsService for Service {
                 Event::Start(TaskStart::parse_from_bytes(value).unwrap())
             }
             ("/tasks/exit", "containerd.events.TaskExit") => {
-                Event::Exit(TaskExit::parse_from_bytes(value).unwrap())
+                let exit = TaskExit::parse_from_bytes(value).unwrap();
+                if exit.id == exit.container_id { Event::Exit(exit) } else { Event::ExecExit(exit) }
             }
             ("/tasks/delete", "containerd.events.TaskDelete") => {
                 Event::Delete(TaskDelete::parse_from_bytes(value).unwrap())
@@ -118,6 +131,12 @@ impl EventsService for Service {
             }
             ("/tasks/resumed", "containerd.events.TaskResumed") => {
                 Event::Resumed(TaskResumed::parse_from_bytes(value).unwrap().container_id)
+            }
+            ("/tasks/exec-added", "containerd.events.TaskExecAdded") => {
+                Event::ExecAdded(TaskExecAdded::parse_from_bytes(value).unwrap())
+            }
+            ("/tasks/exec-started", "containerd.events.TaskExecStarted") => {
+                Event::ExecStarted(TaskExecStarted::parse_from_bytes(value).unwrap())
             }
             ("/tasks/oom", "containerd.events.TaskOOM") => {
                 Event::Oom(TaskOOM::parse_from_bytes(value).unwrap().container_id)

@@ -76,7 +76,8 @@ pub fn check_record(text: &[u8]) -> Result<Value, String> {
         true => steps.into_iter().filter(|step| *step != hooks[0]).collect(),
         false => steps,
     };
-    if ![known(&[], 2), early, late].iter().any(|order| order.starts_with(&steps)) {
+    let ordinary = vec![("create", "rootfs"), ("create", "oci"), ("start", "oci-start")];
+    if ![known(&[], 2), early, late, ordinary].iter().any(|order| order.starts_with(&steps)) {
         return wrong("the journal's steps");
     }
     if phases.iter().any(|p| !["starting", "done", "undone"].contains(p)) {

@@ -67,7 +67,7 @@ impl Plan {
         verb.call(&shim.client, &bundle).wait().expect("a verb without faults succeeds");
         let fired = bench.faults.fired();
         bench.faults.set(&[]);
-        if verb != Verb::Delete {
+        if !verb.is_delete() {
             bench.end(&shim, bundle);
         } else {
             shim.client.shutdown("dry");
@@ -83,7 +83,7 @@ impl Plan {
     /// Every step has every place: one without a point in its middle would not be covered there.
     #[track_caller]
     fn assert_complete(&self) {
-        if self.verb == Verb::Delete {
+        if self.verb.is_delete() {
             return;
         }
         let steps = self.steps();
@@ -112,7 +112,7 @@ impl Plan {
         let Some((place, _)) = undo.strikes() else { return true };
         let at = self.points.iter().position(|p| p == point).expect("a point of this plan");
         let is_struck = |p: &Point| p.name.ends_with(place);
-        self.verb != Verb::Delete || fault != Fault::Hang || self.points[at + 1..].iter().any(is_struck)
+        !self.verb.is_delete() || fault != Fault::Hang || self.points[at + 1..].iter().any(is_struck)
     }
 
     /// Whether anything is undone when it fails here: a step's intent is durable.

@@ -21,6 +21,12 @@ pub enum Verb {
     CreateSandbox,
     /// Its Start.
     StartSandbox,
+    /// Create of an ordinary container.
+    CreateOrdinary,
+    /// Its Start.
+    StartOrdinary,
+    /// Its Delete, when it was killed.
+    DeleteOrdinary,
 }
 
 /// A call of one of them.
@@ -46,8 +52,16 @@ impl Call {
 
 impl Verb {
     /// All.
-    pub const ALL: [Self; 5] =
-        [Self::Create, Self::Start, Self::Delete, Self::CreateSandbox, Self::StartSandbox];
+    pub const ALL: [Self; 8] = [
+        Self::Create,
+        Self::Start,
+        Self::Delete,
+        Self::CreateSandbox,
+        Self::StartSandbox,
+        Self::CreateOrdinary,
+        Self::StartOrdinary,
+        Self::DeleteOrdinary,
+    ];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -57,27 +71,38 @@ impl Verb {
             Self::Delete => "delete",
             Self::CreateSandbox => "create-sandbox",
             Self::StartSandbox => "start-sandbox",
+            Self::CreateOrdinary => "create-ordinary",
+            Self::StartOrdinary => "start-ordinary",
+            Self::DeleteOrdinary => "delete-ordinary",
         }
     }
 
     /// The fault file's name of its deadline.
     pub(super) fn deadline(self) -> &'static str {
         match self {
-            Self::Create | Self::CreateSandbox => "deadline.create",
-            Self::Start | Self::StartSandbox => "deadline.start",
-            Self::Delete => "deadline.delete",
+            Self::Create | Self::CreateSandbox | Self::CreateOrdinary => "deadline.create",
+            Self::Start | Self::StartSandbox | Self::StartOrdinary => "deadline.start",
+            Self::Delete | Self::DeleteOrdinary => "deadline.delete",
         }
     }
 
     /// Whether there is something to undo from its beginning on.
     pub(super) fn has_made_something(self) -> bool {
-        !matches!(self, Self::Create | Self::CreateSandbox)
+        !matches!(self, Self::Create | Self::CreateSandbox | Self::CreateOrdinary)
+    }
+
+    /// Whether it is a Delete.
+    pub(super) fn is_delete(self) -> bool {
+        matches!(self, Self::Delete | Self::DeleteOrdinary)
     }
 
     /// A bundle for it.
     pub(super) fn bundle(self, bench: &Bench, network: &PodNetwork, id: &str) -> Bundle {
         let spec = match self {
             Self::CreateSandbox | Self::StartSandbox => Spec::sandbox(),
+            Self::CreateOrdinary | Self::StartOrdinary | Self::DeleteOrdinary => {
+                Spec::ordinary(&["/bin/sleep", "1000"])
+            }
             // Every step that there is.
             Self::Create => Spec::tiny("hang").edit(|s| {
                 let hook = serde_json::json!([{"path": "/bin/true", "args": ["true"]}]);
@@ -85,8 +110,13 @@ impl Verb {
             }),
             _ => Spec::tiny("hang"),
         };
-        let mut bundle = bench.bundle(id, &spec.join_network(&network.path())).without_stdio();
-        if matches!(self, Self::Create | Self::Delete) {
+        let spec = spec.join_network(&network.path());
+        let mut bundle = match self {
+            Self::CreateOrdinary | Self::StartOrdinary | Self::DeleteOrdinary => bench.ordinary(id, &spec),
+            _ => bench.bundle(id, &spec),
+        }
+        .without_stdio();
+        if matches!(self, Self::Create | Self::Delete | Self::CreateOrdinary | Self::DeleteOrdinary) {
             bundle.stdout = format!("binary://{}", logger(bench).display());
             bundle.stderr.clone_from(&bundle.stdout);
         }
@@ -103,9 +133,9 @@ impl Verb {
         network.plug();
         let clean = network.state();
         match self {
-            Self::Create | Self::Start | Self::CreateSandbox => {}
-            Self::StartSandbox => drop(client.create(bundle).unwrap()),
-            Self::Delete => {
+            Self::Create | Self::Start | Self::CreateSandbox | Self::CreateOrdinary => {}
+            Self::StartSandbox | Self::StartOrdinary => drop(client.create(bundle).unwrap()),
+            Self::Delete | Self::DeleteOrdinary => {
                 client.create(bundle).unwrap();
                 client.start(&bundle.id).unwrap();
                 client.kill(&bundle.id, 9).unwrap();
@@ -118,11 +148,13 @@ impl Verb {
     /// Calls it.
     pub(super) fn call(self, client: &Client, bundle: &Bundle) -> Call {
         match self {
-            Self::Create | Self::CreateSandbox => {
+            Self::Create | Self::CreateSandbox | Self::CreateOrdinary => {
                 Call::Create(client.send_create(bundle, std::time::Duration::from_secs(30)))
             }
-            Self::Start | Self::StartSandbox => Call::Start(client.send_start(&bundle.id)),
-            Self::Delete => Call::Delete(client.send_delete(&bundle.id)),
+            Self::Start | Self::StartSandbox | Self::StartOrdinary => {
+                Call::Start(client.send_start(&bundle.id))
+            }
+            Self::Delete | Self::DeleteOrdinary => Call::Delete(client.send_delete(&bundle.id)),
         }
     }
 }

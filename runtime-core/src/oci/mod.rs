@@ -1,0 +1,255 @@
+//! Ordinary containers: those that carry none of our data are given to the host's OCI runtime, whole and unchanged.
+//!
+//! What its processes are, the OCI runtime decides by the bundle. What we own of such a container: the mount of its root
+//! file system, the OCI runtime's state - in the container's own run directory, so that nobody shares it and it goes
+//! with that -, its processes, which we know by identity and find by the cgroup that did not exist before, and its
+//! stdio. Nothing of it dies with the daemon by itself, so whatever ends it needs the record alone: steps/rootfs.rs and
+//! steps/oci.rs.
+
+mod options;
+pub mod orphans;
+
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use host_cgroup::{Hierarchies, Kernel, WholePlan};
+use oci_runtime::{Console, Streams};
+use proc_id::Process;
+use serde::{Deserialize, Serialize};
+
+pub use options::OciOptions;
+
+use crate::{Error, config::Config, layout, record::RunDir, request::Request, stdio::Stdio};
+
+/// How long the OCI runtime may take to say which version it is.
+const PROBE_WAIT: Duration = Duration::from_secs(5);
+/// How long it may take to send a terminal that it has made by then.
+const CONSOLE_WAIT: Duration = Duration::from_secs(2);
+/// The name of a file that it writes a pid to, in the run directory, for the time of a call.
+const PID_FILE: &str = "pid";
+/// The name of the socket for a terminal, in the run directory.
+const CONSOLE: &str = "console";
+
+/// What has to be known of the OCI runtime to undo what it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OciRecord {
+    /// Its program.
+    pub program: PathBuf,
+    /// Where its state is.
+    pub root: PathBuf,
+    /// Whether systemd makes its cgroups.
+    pub systemd_cgroup: bool,
+    /// The path of the spec, and which of it did not exist before: that is ours to end.
+    pub cgroup: WholePlan,
+}
+
+/// The OCI runtime, for one container.
+#[derive(Debug)]
+pub struct Oci {
+    runtime: oci_runtime::Runtime,
+    id: String,
+    folder: PathBuf,
+    cgroup: WholePlan,
+    options: Created,
+}
+
+/// What only its Create needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Created {
+    no_pivot: bool,
+    no_new_keyring: bool,
+    io: (u32, u32),
+}
+
+impl OciRecord {
+    /// Decides for a container whose run directory is `dir`. It looks at the host and changes nothing.
+    pub fn plan(
+        request: &Request,
+        options: &OciOptions,
+        config: &Config,
+        namespace: &str,
+        dir: &RunDir,
+    ) -> Result<Self, Error> {
+        let named = options.program()?.or_else(|| config.oci_runtime());
+        let program = oci_runtime::find(named.as_deref())?;
+        let root = match options.root()? {
+            Some(root) => root.join(namespace),
+            None => dir.dir().path().join(layout::OCI),
+        };
+        let has_systemd = Path::new("/run/systemd/system").exists();
+        if options.systemd_cgroup && !has_systemd {
+            return Err(Error::Unmet {
+                field: format!("{}: SystemdCgroup", options::PLACE),
+                value: "true".to_owned(),
+                problem: "asks for systemd, which does not run here".to_owned(),
+                remedy: "leave it out".to_owned(),
+            });
+        }
+        let cgroup = match &request.cgroups_path {
+            Some(path) => WholePlan::new(&Kernel, &Hierarchies::detect()?, path)?,
+            None => WholePlan::default(),
+        };
+        // A path in systemd's form is what a kubelet with systemd's driver gives to every runtime.
+        let systemd_cgroup = options.systemd_cgroup || (request.cgroups_by_systemd && has_systemd);
+        Ok(Self { program, root, systemd_cgroup, cgroup })
+    }
+
+    /// For the undo of what is in a run directory whose record and plan cannot be read.
+    pub fn derived(dir: &RunDir) -> Option<Self> {
+        let root = dir.dir().path().join(layout::OCI);
+        if !root.is_dir() {
+            return None;
+        }
+        let named = Config::load().ok().and_then(|config| config.oci_runtime());
+        let program = oci_runtime::find(named.as_deref()).unwrap_or_else(|_| "runc".into());
+        Some(Self { program, root, systemd_cgroup: false, cgroup: WholePlan::default() })
+    }
+
+    /// The folder of this container's state.
+    pub fn state(&self, id: &str) -> PathBuf {
+        self.root.join(id)
+    }
+
+    /// The runtime that it speaks of.
+    pub fn runtime(&self) -> oci_runtime::Runtime {
+        oci_runtime::Runtime {
+            program: self.program.clone(),
+            root: self.root.clone(),
+            systemd_cgroup: self.systemd_cgroup,
+        }
+    }
+}
+
+/// Looks once whether the program can serve.
+pub fn check(program: &Path) -> Result<(), Error> {
+    let version = oci_runtime::probe(program, Instant::now() + PROBE_WAIT)?;
+    tracing::info!(program = %program.display(), name = version.name, version = version.version, "the OCI runtime");
+    Ok(())
+}
+
+impl Oci {
+    /// For the container `id`; `folder` is its run directory.
+    pub fn new(record: &OciRecord, id: &str, folder: &Path, options: &OciOptions) -> Self {
+        Self {
+            runtime: record.runtime(),
+            id: id.to_owned(),
+            folder: folder.to_owned(),
+            cgroup: record.cgroup.clone(),
+            options: Created {
+                no_pivot: options.no_pivot_root,
+                no_new_keyring: options.no_new_keyring,
+                io: (options.io_uid, options.io_gid),
+            },
+        }
+    }
+
+    /// The path of the spec, and which of it did not exist before.
+    pub(crate) fn cgroup(&self) -> &WholePlan {
+        &self.cgroup
+    }
+
+    /// Creates the container: its first process, which may be dead already. `stdio` is handed to it; a terminal comes
+    /// from it.
+    pub(crate) fn create(
+        &self,
+        bundle: &Path,
+        terminal: bool,
+        stdio: &mut Stdio,
+        deadline: Instant,
+    ) -> Result<Process, Error> {
+        let (console, streams) = self.ends(terminal, stdio, CONSOLE)?;
+        let what = oci_runtime::Create {
+            id: &self.id,
+            bundle,
+            pid_file: &self.folder.join(PID_FILE),
+            console: console.as_ref(),
+            streams,
+            no_pivot: self.options.no_pivot,
+            no_new_keyring: self.options.no_new_keyring,
+        };
+        let process = self.runtime.create(what, deadline)?;
+        adopt(console, stdio, deadline)?;
+        Ok(process)
+    }
+
+    /// Executes a process in it, which may be dead already. `number` tells it from others that are made at the same
+    /// time.
+    pub(crate) fn exec(
+        &self,
+        process: &[u8],
+        terminal: bool,
+        number: &str,
+        stdio: &mut Stdio,
+        deadline: Instant,
+    ) -> Result<Process, Error> {
+        let (console, streams) = self.ends(terminal, stdio, &format!("{CONSOLE}-{number}"))?;
+        let what = oci_runtime::Exec {
+            id: &self.id,
+            process,
+            pid_file: &self.folder.join(format!("{PID_FILE}-{number}")),
+            console: console.as_ref(),
+            streams,
+        };
+        let process = self.runtime.exec(what, deadline)?;
+        match adopt(console, stdio, deadline) {
+            Ok(()) => Ok(process),
+            Err(e) => {
+                process.signal(rustix::process::Signal::KILL)?;
+                process.wait(Some(CONSOLE_WAIT))?;
+                crate::launcher::reap(&process);
+                Err(e)
+            }
+        }
+    }
+
+    /// Lets the first process become its program.
+    pub(crate) fn start(&self, deadline: Instant) -> Result<(), Error> {
+        Ok(self.runtime.start(&self.id, deadline)?)
+    }
+
+    /// How it is, as the OCI runtime sees it.
+    pub(crate) fn state(&self, deadline: Instant) -> Result<oci_runtime::Status, Error> {
+        Ok(self.runtime.state(&self.id, deadline)?.status)
+    }
+
+    /// Freezes its processes.
+    pub(crate) fn pause(&self, deadline: Instant) -> Result<(), Error> {
+        Ok(self.runtime.pause(&self.id, deadline)?)
+    }
+
+    /// Lets them go on.
+    pub(crate) fn resume(&self, deadline: Instant) -> Result<(), Error> {
+        Ok(self.runtime.resume(&self.id, deadline)?)
+    }
+
+    /// Changes its limits: `linux.resources` as JSON.
+    pub(crate) fn update(&self, resources: &[u8], deadline: Instant) -> Result<(), Error> {
+        Ok(self.runtime.update(&self.id, resources, deadline)?)
+    }
+
+    /// What a process is given: a socket for its terminal, or its three streams.
+    fn ends(
+        &self,
+        terminal: bool,
+        stdio: &mut Stdio,
+        name: &str,
+    ) -> Result<(Option<Console>, Streams), Error> {
+        let (uid, gid) = self.options.io;
+        stdio.give_to(uid, gid)?;
+        if terminal {
+            return Ok((Some(Console::listen(&self.folder, name)?), Streams::default()));
+        }
+        let [stdin, stdout, stderr] = stdio.take_ends()?;
+        Ok((None, Streams { stdin, stdout, stderr }))
+    }
+}
+
+/// Takes over the terminal that has come through a console socket.
+fn adopt(console: Option<Console>, stdio: &mut Stdio, deadline: Instant) -> Result<(), Error> {
+    let Some(console) = console else { return Ok(()) };
+    let master: OwnedFd = console.receive(deadline.min(Instant::now() + CONSOLE_WAIT))?;
+    stdio.adopt_terminal(master)
+}

@@ -1,0 +1,54 @@
+//! The exit of an ordinary container: its first process's own status. What it leaves is ended with it, and the ends of
+//! the processes that were executed later are told first.
+
+use std::time::{Duration, Instant};
+
+use host_cgroup::Kernel;
+use vmm_api::{RawExit, Reason};
+
+use crate::{Runtime, container::Container, launcher::reap, oci::Oci, record::Exit};
+
+/// How long what is left may take to be dead.
+const DYING: Duration = Duration::from_secs(2);
+
+impl Runtime {
+    /// How its first process has ended.
+    pub(in crate::verbs) fn exit_of_ordinary(&self, container: &Container) -> Exit {
+        let raw = container.process().and_then(|process| reap(&process));
+        let starved = self.last_stats(container).is_some_and(|sample| sample.oom_kills > 0);
+        let exit = exit_of(raw, container.live().killed, starved);
+        tracing::info!(id = container.id, ?raw, status = exit.status, "exited");
+        exit
+    }
+
+    /// Ends what the first process has left: with a pid namespace of its own that is dead already, without one it is
+    /// not. Of a cgroup that was there before nobody is touched.
+    pub(in crate::verbs) fn end_rest(&self, container: &Container, oci: &Oci) {
+        let deadline = Instant::now() + DYING;
+        // Those that are just made have joined what is dead, or do not get that far.
+        container.close_execs(deadline);
+        if let Err(e) = oci.cgroup().kill(&Kernel, deadline) {
+            tracing::warn!(id = container.id, error = %e, "what the container has left was not ended");
+        }
+        for exec in container.execs() {
+            let Some(process) = exec.process() else { continue };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if process.wait(Some(left)).unwrap_or(false) {
+                self.exec_exited(container, &exec);
+            }
+        }
+    }
+}
+
+/// What a process's end is for clients.
+pub(super) fn exit_of(raw: Option<RawExit>, killed: Option<i32>, starved: bool) -> Exit {
+    match raw {
+        Some(RawExit::Signal(libc::SIGKILL)) if starved && killed.is_none() => {
+            Exit::now(128 + libc::SIGKILL.unsigned_abs(), Reason::OutOfMemory)
+        }
+        Some(RawExit::Signal(signal)) if killed == Some(signal) => Exit::by_signal(signal),
+        Some(RawExit::Signal(signal)) => Exit::now(128 + signal.unsigned_abs(), Reason::Signal),
+        Some(RawExit::Code(code)) => Exit::now(code.unsigned_abs() & 0xff, Reason::Exited),
+        None => Exit::now(255, Reason::Unknown),
+    }
+}

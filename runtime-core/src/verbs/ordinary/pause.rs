@@ -1,0 +1,71 @@
+//! Pause, resume and update of an ordinary container, by the OCI runtime.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    Error, Runtime,
+    container::Container,
+    events::TaskEvent,
+    lifecycle::{Event, State},
+    oci::Oci,
+};
+
+/// How long the OCI runtime may take.
+const WAIT: Duration = Duration::from_secs(10);
+
+impl Runtime {
+    pub(in crate::verbs) fn pause_ordinary(&self, container: &Container, oci: &Oci) -> Result<(), Error> {
+        check(container, "pause", State::Running)?;
+        let mut work = container.work();
+        check(container, "pause", State::Running)?;
+        let paused = oci.pause(until()).and_then(|()| {
+            fault::point("pause.halted")?;
+            self.change(container, &mut work, "pause", Event::Pause)
+        });
+        if let Err(e) = paused {
+            // Also what was not answered in time may have been done.
+            if let Err(e) = oci.resume(until()) {
+                tracing::debug!(id = container.id, error = e.chain(), "there was nothing to be resumed");
+            }
+            return Err(e);
+        }
+        self.events.publish(TaskEvent::Paused { id: container.id.clone() });
+        tracing::info!(id = container.id, "paused");
+        Ok(())
+    }
+
+    pub(in crate::verbs) fn resume_ordinary(&self, container: &Container, oci: &Oci) -> Result<(), Error> {
+        check(container, "resume", State::Paused)?;
+        let mut work = container.work();
+        check(container, "resume", State::Paused)?;
+        // It may end at once: its end is told after this, for that waits for this verb.
+        oci.resume(until())?;
+        self.change(container, &mut work, "resume", Event::Resume)?;
+        self.events.publish(TaskEvent::Resumed { id: container.id.clone() });
+        tracing::info!(id = container.id, "resumed");
+        Ok(())
+    }
+
+    pub(in crate::verbs) fn update_ordinary(
+        &self,
+        container: &Container,
+        oci: &Oci,
+        resources: &[u8],
+    ) -> Result<(), Error> {
+        let _work = container.work();
+        oci.update(resources, until())?;
+        tracing::info!(id = container.id, "updated");
+        Ok(())
+    }
+}
+
+fn check(container: &Container, verb: &'static str, wanted: State) -> Result<(), Error> {
+    match container.snapshot().state {
+        state if state == wanted => Ok(()),
+        state => Err(Error::WrongState { id: container.id.clone(), verb, state }),
+    }
+}
+
+fn until() -> Instant {
+    Instant::now() + fault::deadline("deadline.pause", WAIT)
+}

@@ -45,8 +45,17 @@ fn a_bundle_that_asks_for_what_is_not_built() {
     unimplemented(bundle, &["stdout", "npipe", "FIFO"]);
     unimplemented(bench.bundle("c1", &tiny().key("block", "/disk")), &["block"]);
     unimplemented(bench.bundle("c1", &tiny().key("mountRootfs", "true")), &["mountRootfs"]);
-    let ordinary = tiny().edit(|s| s["annotations"] = json!({}));
-    unimplemented(bench.bundle("c1", &ordinary), &["unikernelType", "io.containerd.runc.v2"]);
+    // It is an ordinary container, for which not all of runc's options are honoured.
+    let ordinary = Spec::ordinary(&["/bin/true"]).in_pod("c0");
+    let mut bundle = bench.ordinary("c1", &ordinary).without_stdio();
+    let options =
+        containerd_shim_protos::shim::oci::Options { shim_cgroup: "/shims".to_owned(), ..Default::default() };
+    bundle.options = Some(protobuf::well_known_types::any::Any {
+        type_url: "containerd.runc.v1.Options".to_owned(),
+        value: protobuf::Message::write_to_bytes(&options).unwrap(),
+        ..Default::default()
+    });
+    unimplemented(bundle, &["ShimCgroup", "/shims", "leave it out"]);
 
     shim.client.shutdown("c0");
     assert!(shim.daemon.ends_within(SOON));

@@ -237,6 +237,7 @@ fn processes_are_executed_in_it_and_waited_for() {
     client.kill("c1", 9).unwrap();
     assert_eq!(client.wait("c1"), Ok(137));
     assert_eq!(client.wait_exec(&two), Ok(137));
+    eventually("the end is told", || bench.events.of("c1").last().is_some_and(|last| last == "exit"));
     let events = bench.events.of("c1");
     assert_eq!(events.iter().filter(|e| e.starts_with("exec-added")).count(), 15);
     assert_eq!(events[events.len() - 2..], ["exec-exit two".to_owned(), "exit".to_owned()], "{events:?}");

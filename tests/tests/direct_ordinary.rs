@@ -531,3 +531,23 @@ fn what_its_spec_asks_for_wrongly_is_the_oci_runtimes_to_refuse() {
     bundle.remove();
     bench.finish();
 }
+
+#[test]
+fn one_whose_first_process_nobody_knows_is_found_by_its_cgroup() {
+    let Some(mut bench) = Bench::with_faults() else { return };
+    let double = double(&bench, "nothing", ":");
+    bench.set_variable("URUNC_OCI_RUNTIME", &double);
+    let bundle = bench.ordinary("c1", &Spec::busybox(SLEEPS)).without_stdio();
+    let shim = bench.start(&bundle);
+    // It is there, and its identity is not in the record yet.
+    bench.faults.set(&["oci.created=kill"]);
+    shim.client.create(&bundle).unwrap_err();
+    let members = bench.members("c1");
+    assert!(!members.is_empty() && bench.record("c1").unwrap()["process"].is_null());
+    // Nor does anybody else know it.
+    fs::remove_file(&double).unwrap();
+    bench.delete(&bundle).deleted();
+    assert!(members.iter().all(|m| !m.is_alive()) && !bench.is_mounted(&bundle));
+    bundle.remove();
+    bench.finish();
+}

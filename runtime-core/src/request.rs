@@ -203,6 +203,7 @@ impl Request {
             limits: Limits::default(),
             memory: None,
             memory_and_swap: None,
+            memory_reservation: None,
             vcpus: None,
             hooks: Hooks::default(),
             oom_score_adj: process.and_then(|p| p.oom_score_adj()),

@@ -53,6 +53,8 @@ tests! {
     input_without_a_terminal_reaches_the_guest;
     a_client_detaches_and_another_one_attaches;
     a_guest_on_a_bridge_is_reached;
+    busybox_runs_as_under_runc;
+    busybox_is_executed_in_stopped_and_removed;
 }
 
 fn run_rm_prints_the_console_ends_with_the_guests_status_and_leaves_no_shim(
@@ -264,4 +266,12 @@ fn a_guest_on_a_bridge_is_reached(debian: Debian, version: Version) {
     assert!(page.contains("hello from"), "{page}");
     docker.call(&["rm", "-f", "web"]).expect(0);
     docker.finish();
+}
+
+fn busybox_runs_as_under_runc(debian: Debian, version: Version) {
+    Docker::with(debian, version, &[Image::Busybox], cli::busybox_runs_as_under_runc);
+}
+
+fn busybox_is_executed_in_stopped_and_removed(debian: Debian, version: Version) {
+    Docker::with(debian, version, &[Image::Busybox], cli::busybox_is_executed_in_stopped_and_removed);
 }

@@ -50,6 +50,8 @@ tests! {
     input_without_a_terminal_reaches_the_guest;
     a_client_detaches_and_another_one_attaches;
     a_guest_on_a_bridge_is_reached;
+    busybox_runs_as_under_runc;
+    busybox_is_executed_in_stopped_and_removed;
 }
 
 fn run_prints_the_console_and_ends_with_the_guests_status(version: Version) {
@@ -197,4 +199,12 @@ fn a_guest_on_a_bridge_is_reached(version: Version) {
     assert!(page.contains("hello from"), "{page}");
     nerdctl.call(&["rm", "-f", "web"]).expect(0);
     nerdctl.finish();
+}
+
+fn busybox_runs_as_under_runc(version: Version) {
+    Nerdctl::with(version, &[Image::Busybox], cli::busybox_runs_as_under_runc);
+}
+
+fn busybox_is_executed_in_stopped_and_removed(version: Version) {
+    Nerdctl::with(version, &[Image::Busybox], cli::busybox_is_executed_in_stopped_and_removed);
 }

@@ -13,8 +13,9 @@ use std::{
 
 use proc_id::Process;
 use rustix::{
+    fs::Mode,
     io::Errno,
-    process::{Signal, getpid, getppid, set_parent_process_death_signal, setsid},
+    process::{Signal, getpid, getppid, set_parent_process_death_signal, setsid, umask},
 };
 
 use crate::{Error, Runtime, classify::classify, classify::errors_of, handed::Handed};
@@ -181,9 +182,12 @@ impl Call {
 }
 
 /// A session of its own, and no descriptor but the three: what we have inherited ourselves from who knows whom need not
-/// be close-on-exec, and has no business in a runtime that enters containers.
+/// be close-on-exec, and has no business in a runtime that enters containers. The umask is the usual one, not that of a
+/// daemon whose files are nobody's business: a runtime makes mount points with it, which the container's users must get
+/// through.
 fn prepare() -> io::Result<()> {
     setsid()?;
+    umask(Mode::from_raw_mode(0o022));
     // SAFETY: a flag is set on descriptors, none is closed. Linux 5.10 does not know the flag yet (EINVAL): there the
     // runtimes' own care for what gets into a container has to do.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };

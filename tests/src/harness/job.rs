@@ -82,6 +82,11 @@ impl Job {
         input.write_all(text.as_bytes()).and_then(|()| input.flush()).unwrap();
     }
 
+    /// No more input.
+    pub fn close_input(&mut self) {
+        self.child.stdin = None;
+    }
+
     /// Waits until it has printed this text; fails if it ends before, or after `timeout`.
     #[track_caller]
     pub fn wait_for(&self, text: &str, timeout: Duration) {

@@ -20,11 +20,24 @@ pub enum Image {
     Tiny,
     /// Debian's kernel and an initrd with busybox.
     Debian,
-    /// busybox, for ordinary containers that runc runs.
+    /// busybox, for ordinary containers.
     Busybox,
     /// What holds a pod that runc runs.
     Pause,
 }
+
+/// What can be executed in busybox; its shell knows all of its applets by itself.
+const APPLETS: [&str; 9] = [
+    "/bin/sh",
+    "/bin/sleep",
+    "/bin/cat",
+    "/bin/echo",
+    "/bin/true",
+    "/bin/id",
+    "/bin/tty",
+    "/bin/nc",
+    "/bin/ps",
+];
 
 /// The command of a tiny guest that is to act on these words.
 pub fn tiny<'a>(words: &[&'a str]) -> Vec<&'a str> {
@@ -46,7 +59,7 @@ impl Image {
         let guest = cache().join("guest");
         match self {
             Self::Busybox => {
-                return cri::pack(archive, self.name(), &guest.join("busybox"), "/bin/busybox", &["/bin/sh"]);
+                return cri::pack(archive, self.name(), &guest.join("busybox"), "/bin/busybox", &APPLETS);
             }
             Self::Pause => return cri::pack(archive, self.name(), &guest.join("pause"), "/pause", &[]),
             Self::Tiny | Self::Debian => {}

@@ -1,6 +1,9 @@
-//! What people type into a guest, the same with `docker` and with `nerdctl`.
+//! What people do the same with `docker` and with `nerdctl`: what they type into a guest, and ordinary containers.
 
-use urunc_tests::harness::{Cli, Image, Job, SOON, on_terminal};
+use urunc_tests::{
+    direct::Proc,
+    harness::{Cli, Image, Job, SOON, on_terminal},
+};
 
 /// `run -i`.
 pub fn input_without_a_terminal_reaches_the_guest(cli: &impl Cli) {
@@ -32,4 +35,66 @@ pub fn a_client_detaches_and_another_one_attaches(cli: &impl Cli) {
     second.wait(SOON).expect(5);
     assert_eq!(cli.wait_for_status("typed", "exited")["ExitCode"], 5);
     cli.call(&["rm", "typed"]).expect(0);
+}
+
+/// `run`, `run -it`, `run -i` of busybox, which is no guest.
+pub fn busybox_runs_as_under_runc(cli: &impl Cli) {
+    let script = "echo out; echo err >&2; exit 7";
+    let done = cli.run(&[], Image::Busybox, &["sh", "-c", script]).expect(7);
+    assert_eq!((done.text().as_str(), done.stderr.as_str()), ("out\n", "err\n"));
+
+    let script = "tty; read line; echo got $line; exit 4";
+    let flags = ["--rm", "-it"];
+    let mut typed = on_terminal(&cli.run_command(&flags, Image::Busybox, &["sh", "-c", script]));
+    typed.wait_for("/dev/", SOON);
+    typed.type_in("hello\r");
+    let done = typed.wait(SOON).expect(4);
+    assert!(done.text().contains("got hello"), "{done}");
+
+    let mut job = Job::to_type_in(cli.run_command(&["--rm", "-i"], Image::Busybox, &["cat"]));
+    job.type_in("one\n");
+    job.wait_for("one\n", SOON);
+    job.close_input();
+    job.wait(SOON).expect(0);
+}
+
+/// A detached one: `exec` (with a status, on a terminal, with input), `logs`, `pause`, `stop`, `start`, `rm`.
+pub fn busybox_is_executed_in_stopped_and_removed(cli: &impl Cli) {
+    let waits = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+    cli.run_detached("box", &[], Image::Busybox, &["sh", "-c", waits]);
+    cli.wait_for_logs("box", "ready\n");
+
+    let script = "echo $WORD; id -u; pwd; echo err >&2; exit 9";
+    let flags = ["exec", "-e", "WORD=word", "-u", "1000", "-w", "/tmp", "box"];
+    let done = cli.call(&[&flags[..], &["sh", "-c", script]].concat());
+    // nerdctl's own status is 1, and it says the command's.
+    assert!(done.status == Some(9) || done.stderr.contains("exit code 9"), "{done}");
+    assert_eq!(done.text(), "word\n1000\n/tmp\n");
+    assert!(done.stderr.starts_with("err\n"), "{done}");
+    let mut typed = on_terminal(&cli.command(&["exec", "-it", "box", "sh"]));
+    typed.type_in("tty; echo $((6*7)); exit\r");
+    let done = typed.wait(SOON).expect(0);
+    assert!(done.text().contains("/dev/pts/") && done.text().contains("42"), "{done}");
+    let mut cat = Job::to_type_in(cli.command(&["exec", "-i", "box", "cat"]));
+    cat.type_in("meow\n");
+    cat.wait_for("meow\n", SOON);
+    cat.close_input();
+    cat.wait(SOON).expect(0);
+
+    cli.call(&["pause", "box"]).expect(0);
+    cli.wait_for_status("box", "paused");
+    cli.call(&["unpause", "box"]).expect(0);
+    cli.call(&["exec", "box", "true"]).expect(0);
+
+    let process = Proc::of(cli.pid("box"));
+    cli.call(&["stop", "-t", "15", "box"]).expect(0);
+    assert!(!process.is_alive());
+    assert_eq!(cli.wait_for_status("box", "exited")["ExitCode"], 3);
+    assert_eq!(cli.wait_for_logs("box", "bye\n"), "ready\nbye\n");
+    // Once more, and it is removed while it runs.
+    cli.call(&["start", "box"]).expect(0);
+    let process = Proc::of(cli.pid("box"));
+    cli.call(&["exec", "box", "true"]).expect(0);
+    cli.call(&["rm", "-f", "box"]).expect(0);
+    assert!(!process.is_alive());
 }

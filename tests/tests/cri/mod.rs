@@ -14,6 +14,7 @@ pub mod namespaces;
 pub mod network;
 pub mod ordinary;
 pub mod restart;
+pub mod sidecars;
 pub mod stop;
 
 /// Makes a test of every function, in a module that is named after the version.
@@ -45,6 +46,9 @@ macro_rules! tests {
             ordinary: ordinary_pods_run_beside_ours;
             restart: pods_outlive_containerd;
             restart: containerd_is_killed_at_random_moments;
+            sidecars: a_pod_of_busybox_answers_every_verb;
+            sidecars: an_init_container_then_a_guest_with_its_sidecar;
+            sidecars: a_sidecar_finds_what_it_finds_under_runc;
             stop: a_guest_is_asked_and_then_killed;
         }
     };

@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod delete;
 pub mod kill;
 pub mod limits;
+pub mod ordinary;
 pub mod output;
 pub mod restart;
 pub mod run;
@@ -36,6 +37,9 @@ macro_rules! tests {
             kill: a_power_off_is_unproven;
             limits: a_tiny_guest_fills_its_memory_under_the_limit;
             limits: a_debian_guest_fills_its_memory_under_the_limit_and_has_its_cpus;
+            ordinary: busybox_says_what_it_has_to_and_ends_with_its_own_status;
+            ordinary: processes_are_executed_in_busybox;
+            ordinary: busybox_outlives_containerd_and_not_its_daemon;
             output: ten_megabytes_arrive_intact;
             output: a_last_line_without_its_end_arrives;
             restart: a_guest_outlives_containerd_and_its_exit_is_told;

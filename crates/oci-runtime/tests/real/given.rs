@@ -17,9 +17,9 @@ fn no_descriptor_and_nothing_of_a_service_manager() {
         return;
     }
     let name = "given::no_descriptor_and_nothing_of_a_service_manager";
-    // And with a descriptor that it does not know of.
+    // And with a descriptor that it does not know of, and a daemon's umask.
     let output = Command::new("/bin/sh")
-        .args(["-c", "exec 9</dev/zero; exec \"$@\"", "sh"])
+        .args(["-c", "umask 077; exec 9</dev/zero; exec \"$@\"", "sh"])
         .arg(env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .envs([(INNER, "1"), ("NOTIFY_SOCKET", "/x"), ("LISTEN_FDS", "3"), ("KEPT", "kept")])
@@ -33,5 +33,5 @@ fn no_descriptor_and_nothing_of_a_service_manager() {
     let given: Vec<&str> = fds.filter(|to| !to.ends_with("spy.sh")).collect();
     assert_eq!(given.len(), 3, "{said}");
     assert!(given[0] == "/dev/null" && given[1].contains("memfd:oci-runtime"), "{said}");
-    assert!(said.contains("cwd /\n"), "{said}");
+    assert!(said.contains("cwd /\n") && said.contains("umask 0022\n"), "{said}");
 }

@@ -21,6 +21,8 @@ pub struct Container {
     cpus: f64,
     oom_score_adj: Option<i32>,
     annotations: Vec<(String, String)>,
+    security: Value,
+    more: Value,
 }
 
 impl Container {
@@ -35,7 +37,23 @@ impl Container {
             cpus: 0.0,
             oom_score_adj: None,
             annotations: Vec::new(),
+            security: json!({}),
+            more: json!({}),
         }
+    }
+
+    /// With this in its security context.
+    #[must_use]
+    pub fn security(mut self, name: &str, value: Value) -> Self {
+        self.security[name] = value;
+        self
+    }
+
+    /// With this in its file: `stdin`, `tty`, `envs`, `mounts` and others.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Value) -> Self {
+        self.more[name] = value;
+        self
     }
 
     /// The same in its Nth attempt: what a kubelet makes when it restarts a container.
@@ -93,16 +111,19 @@ impl Container {
         if let Some(score) = self.oom_score_adj {
             resources["oom_score_adj"] = score.into();
         }
-        json!({
+        let mut security = self.security.clone();
+        security["namespace_options"] = pod.namespaces();
+        let mut file = json!({
             "metadata": {"name": self.name, "attempt": self.attempt},
             "image": {"image": self.image.name()},
             "command": self.command,
             "log_path": self.log(),
             "annotations": annotations(&self.annotations),
-            "linux": {
-                "resources": resources,
-                "security_context": {"namespace_options": pod.namespaces()},
-            },
-        })
+            "linux": {"resources": resources, "security_context": security},
+        });
+        for (name, value) in self.more.as_object().into_iter().flatten() {
+            file[name] = value.clone();
+        }
+        file
     }
 }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::{Job, SOON};
 
-/// Packs an archive (OCI image layout) with one program at `at`, and links to it; the program is its entry point.
+/// Packs an archive (OCI image layout, and Docker's) with one program at `at`, and links to it; the program is its entry point.
 pub fn pack(archive: &Path, name: &str, program: &Path, at: &str, links: &[&str]) {
     let work = archive.with_extension("work");
     let root = work.join("root");
@@ -29,12 +29,16 @@ pub fn pack(archive: &Path, name: &str, program: &Path, at: &str, links: &[&str]
 
     let layer = fs::read(work.join("layer.tar")).unwrap();
     let layer = blob(&blobs, "application/vnd.oci.image.layer.v1.tar", &layer);
+    let path = |blob: &Value| blob["digest"].as_str().unwrap().replacen("sha256:", "blobs/sha256/", 1);
     let config = json!({
         "architecture": "amd64", "os": "linux",
         "config": {"Entrypoint": [at], "Env": ["PATH=/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
     });
     let config = blob(&blobs, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
+    // What the older Docker reads.
+    let docker = json!([{"Config": path(&config), "RepoTags": [name], "Layers": [path(&layer)]}]);
+    fs::write(layout.join("manifest.json"), docker.to_string()).unwrap();
     let manifest = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": config, "layers": [layer],

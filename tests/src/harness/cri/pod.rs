@@ -53,6 +53,7 @@ pub struct Pod {
     pid: Share,
     ipc: Share,
     annotations: Vec<(String, String)>,
+    privileged: bool,
 }
 
 impl Pod {
@@ -66,6 +67,7 @@ impl Pod {
             pid: Share::Own,
             ipc: Share::Pod,
             annotations: Vec::new(),
+            privileged: false,
         }
     }
 
@@ -97,6 +99,13 @@ impl Pod {
         self
     }
 
+    /// Which privileged containers may be in.
+    #[must_use]
+    pub fn privileged(mut self) -> Self {
+        self.privileged = true;
+        self
+    }
+
     /// With this annotation.
     #[must_use]
     pub fn annotation(mut self, name: &str, value: &str) -> Self {
@@ -118,7 +127,10 @@ impl Pod {
             "annotations": annotations(&self.annotations),
             "linux": {
                 "cgroup_parent": parent,
-                "security_context": {"namespace_options": self.namespaces()},
+                "security_context": {
+                    "namespace_options": self.namespaces(),
+                    "privileged": self.privileged,
+                },
             },
         });
         // A pod on the host's network has the host's name.

@@ -3,3 +3,4 @@
 env
 ls -l /proc/$$/fd
 echo "cwd $(pwd)"
+echo "umask $(umask)"

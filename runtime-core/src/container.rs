@@ -120,6 +120,8 @@ pub struct Live {
     pub oci: Option<Arc<Oci>>,
     /// Where its first process is, once Create is committed.
     pub whole: Option<WholePlan>,
+    /// Of so many of its processes containerd was told that the kernel has killed them for want of memory.
+    pub oom_told: u64,
     /// What it had used when it ended.
     pub last_stats: Option<Box<Stats>>,
 }
@@ -177,6 +179,7 @@ impl Container {
                 cgroup: None,
                 oci: None,
                 whole: None,
+                oom_told: 0,
                 last_stats: None,
             }),
             execs: Mutex::default(),

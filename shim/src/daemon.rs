@@ -44,7 +44,7 @@ use crate::{
     flags::Flags,
     handover,
     leave::Leaving,
-    logging, memory,
+    logging, memory, oom,
     peer::SameUser,
     private, service,
     spawner::MainThread,
@@ -366,6 +366,7 @@ impl Daemon {
             });
         }
         terminal::serve(container);
+        oom::serve(self, container);
         if let Some(logger) = container.logger() {
             let container = container.clone();
             tokio::spawn(async move {

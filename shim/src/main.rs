@@ -20,6 +20,7 @@ mod living;
 mod logging;
 mod memory;
 mod metrics;
+mod oom;
 mod options;
 mod peer;
 mod private;

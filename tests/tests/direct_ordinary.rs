@@ -327,6 +327,26 @@ fn what_it_uses_is_told_to_the_end() {
 }
 
 #[test]
+fn that_the_kernel_kills_in_it_is_told_while_it_runs() {
+    let Some(bench) = Bench::released() else { return };
+    // It allocates all of it at once.
+    let script = "dd if=/dev/zero of=/dev/null bs=256M count=1; echo status $?; read x; exit 4";
+    let spec = Spec::busybox(script).edit(|s| s["linux"]["resources"]["memory"] = json!({"limit": 32 << 20}));
+    let mut bundle = bench.ordinary("c1", &spec);
+    bundle.stdin = stdin(&bundle);
+    let (shim, _) = run(&bench, &bundle);
+    bundle.output.as_ref().unwrap().wait_for("status 137");
+    eventually("it is told", || bench.events.of("c1").last().is_some_and(|last| last == "oom"));
+    assert_eq!(shim.client.status("c1"), Ok(Status::RUNNING));
+    shim.client.close_stdin("c1", "");
+    // Its own end is another thing, and what was told is not told again.
+    assert_eq!(shim.client.wait("c1"), Ok(4));
+    bench.events.expect("c1", &["create", "start", "oom", "exit"]);
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
+#[test]
 fn members_of_a_pod_join_its_namespaces_and_go_one_by_one() {
     let Some(bench) = Bench::released() else { return };
     let sandbox = bench.bundle("pod", &Spec::sandbox()).without_stdio();

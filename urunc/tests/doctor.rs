@@ -87,6 +87,7 @@ fn a_node_that_lacks_nothing_it_needs() {
         &[
             "usr/bin/qemu-system-x86_64",
             "usr/local/bin/containerd-shim-urunc-v2",
+            "usr/sbin/runc",
             "usr/bin/containerd",
             "opt/cni/bin/bridge",
         ],
@@ -142,6 +143,10 @@ fn the_very_host_is_diagnosed_with_versions() {
     if qemu["state"] == "ok" {
         assert!(qemu["found"].as_str().unwrap().contains("version"), "{qemu}");
     }
+    let oci = rows.iter().find(|row| row["check"] == "oci").unwrap();
+    if oci["state"] == "ok" {
+        assert!(oci["found"].as_str().unwrap().contains("spec 1."), "{oci}");
+    }
     assert_eq!(status == 1, rows.iter().any(|row| row["state"] == "missing"));
 }
 
@@ -178,6 +183,29 @@ fn a_monitor_that_is_configured_wrongly_is_told_by_its_key() {
     assert_eq!(row(host.path(), "qemu"), told("is not executable"));
     fs::set_permissions(&opt, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(row(host.path(), "qemu"), "qemu ok /opt/qemu");
+}
+
+#[test]
+fn the_oci_runtime_is_the_one_that_would_be_used() {
+    let host = host(&[], &["usr/bin/crun"], &[]);
+    assert_eq!(row(host.path(), "oci"), "oci ok /usr/bin/crun");
+    fs::write(host.path().join("usr/bin/runc"), "").unwrap();
+    assert_eq!(row(host.path(), "oci"), "oci ok /usr/bin/crun", "a file that is not executable");
+    fs::set_permissions(host.path().join("usr/bin/runc"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(row(host.path(), "oci"), "oci ok /usr/bin/runc");
+    let configured = |name: &str| {
+        fs::create_dir_all(host.path().join("etc/urunc")).unwrap();
+        fs::write(host.path().join("etc/urunc/config.toml"), format!("[oci]\nruntime = \"{name}\"\n"))
+            .unwrap();
+        row(host.path(), "oci")
+    };
+    assert_eq!(configured("/usr/bin/crun"), "oci ok /usr/bin/crun");
+    let lacks = "ordinary containers, such as sidecars, do not run";
+    let told = configured("/opt/runc");
+    assert!(
+        told.starts_with(&format!("oci note oci.runtime: \"/opt/runc\" is not there: {lacks} ->")),
+        "{told}"
+    );
 }
 
 #[test]

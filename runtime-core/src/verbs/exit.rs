@@ -44,7 +44,8 @@ impl Runtime {
         if let (Some(exit), false) = (live.exit, live.exit_told) {
             live.exit_told = true;
             // Before the exit: who hears of that looks no further.
-            if live.last_stats.as_ref().is_some_and(|sample| sample.oom_kills > 0) {
+            let told = live.oom_told;
+            if live.last_stats.as_ref().is_some_and(|sample| sample.oom_kills > told) {
                 self.events.publish(TaskEvent::Oom { id: container.id.clone() });
             }
             self.events.publish(TaskEvent::Exit { id: container.id.clone(), pid: live.pid, exit });

@@ -65,11 +65,12 @@ pub fn what_the_image_shows_is_refused_and_undone(version: Version) {
             refused(&done, &parts);
         }
 
-        // A root file system that is no image of ours at all, and one with a link that leads out of it.
+        // A root file system that is no image of ours at all is given to the OCI runtime, which finds no such program in
+        // it; and one with a link that leads out of it.
         let root = containerd.scratch().join("rootfs");
         fs::create_dir(&root).unwrap();
         let plain = run_rootfs(containerd, &[]);
-        refused(&plain, &["com.urunc.unikernel.unikernelType", "missing", "io.containerd.runc.v2"]);
+        refused(&plain, &["runc create", "\"tiny\": executable file not found", "undone: oci, rootfs"]);
 
         fs::copy(cache().join("guest/tiny.elf"), containerd.scratch().join("outside")).unwrap();
         symlink("../outside", root.join("link")).unwrap();

@@ -99,6 +99,7 @@ impl Args {
             vec![host::kernel(&host), host::kvm(&host, config), host::tun(&host), host::cgroups(&host)];
         rows.extend(programs::monitors(&host, config));
         rows.push(programs::shim(&host));
+        rows.push(programs::oci(&host, config));
         rows.push(containerd::containerd(&host));
         rows.push(programs::cni(&host));
         rows.push(match &loaded {

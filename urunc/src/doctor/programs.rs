@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use proc_id::Process;
@@ -50,6 +50,35 @@ pub fn monitors(host: &Host<'_>, config: Option<&Config>) -> Vec<Row> {
         });
     }
     rows
+}
+
+/// What runs ordinary containers.
+pub fn oci(host: &Host<'_>, config: Option<&Config>) -> Row {
+    const CHECK: &str = "oci";
+    let lacking = "ordinary containers, such as sidecars, do not run";
+    let named = config.and_then(Config::oci_runtime);
+    if let Some(path) = &named
+        && let Some(problem) = no_program(&host.path(path))
+    {
+        let found = format!("oci.runtime: {path:?} {problem}: {lacking}");
+        return Row::note(CHECK, found, "name runc or crun in oci.runtime, or leave it unset");
+    }
+    let found = || ["runc", "crun"].into_iter().find_map(|name| installed(host, name));
+    let Some(path) = named.or_else(found) else {
+        let found = format!("neither runc nor crun in {}: {lacking}", FOLDERS.join(", "));
+        return Row::note(CHECK, found, "apt-get install runc, or crun");
+    };
+    if !host.is_ours() {
+        return Row::ok(CHECK, path.display().to_string());
+    }
+    match oci_runtime::probe(&path, Instant::now() + VERSION_WAIT) {
+        Ok(v) => Row::ok(CHECK, format!("{} ({} {}, spec {})", path.display(), v.name, v.version, v.spec)),
+        Err(e) => Row::note(
+            CHECK,
+            format!("{e}: {lacking}"),
+            "apt-get install runc, or name another in oci.runtime",
+        ),
+    }
 }
 
 /// The shim, where containerd finds it.

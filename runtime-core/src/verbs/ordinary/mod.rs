@@ -4,6 +4,7 @@ mod create;
 mod exec;
 mod exit;
 mod kill;
+mod oom;
 mod pause;
 mod start;
 

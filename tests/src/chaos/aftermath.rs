@@ -10,9 +10,13 @@ use std::{
 
 use leakcheck::{Entry, Kind};
 
-use crate::harness::{Container, Done, Handler, Image, Job, Parent, Pod, SOON};
+use crate::harness::{Container, Done, Image, Job, Parent, Pod, SOON};
 
-use super::{GRACE, choice::Client, stage::Stage};
+use super::{
+    GRACE,
+    choice::{Choice, Client},
+    stage::Stage,
+};
 
 /// How long one command may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -182,12 +186,16 @@ pub fn look(stage: &Stage, known: &Known) -> Vec<Entry> {
 }
 
 /// The same name can be made, runs, and can be removed; else why not.
-pub fn use_again(stage: &Stage, client: Client, name: &str) -> Result<(), String> {
+pub fn use_again(stage: &Stage, choice: &Choice, name: &str) -> Result<(), String> {
     let deadline = Instant::now() + USE;
+    let client = choice.client;
+    // Debian takes seconds to boot.
+    let image = if choice.guest == Image::Busybox { Image::Busybox } else { Image::Tiny };
+    let image = stage.image(image);
     loop {
         let used = match client {
-            Client::Ctr => use_by_ctr(stage, name),
-            Client::Pod => use_by_crictl(stage, name),
+            Client::Ctr => use_by_ctr(stage, image, name),
+            Client::Pod => use_by_crictl(stage, image, name),
         };
         match used {
             Err(why) if Instant::now() >= deadline => return Err(why),
@@ -200,17 +208,17 @@ pub fn use_again(stage: &Stage, client: Client, name: &str) -> Result<(), String
     }
 }
 
-fn use_by_ctr(stage: &Stage, name: &str) -> Result<(), String> {
-    let run = stage.ctr_run(&["--rm"], stage.image(Image::Tiny), name, &words(stage.handler()));
+fn use_by_ctr(stage: &Stage, image: Image, name: &str) -> Result<(), String> {
+    let run = stage.ctr_run(&["--rm"], image, name, &words(image));
     expect(patiently(run), STATUS).map(drop)
 }
 
-fn use_by_crictl(stage: &Stage, name: &str) -> Result<(), String> {
+fn use_by_crictl(stage: &Stage, image: Image, name: &str) -> Result<(), String> {
     let node = stage.node();
     let (command, sandbox) = node.runp_command(&Pod::new(name).handler(stage.handler()));
     let made = expect(patiently(command), 0)?;
     let sandbox = sandbox.with_id(made.text().trim());
-    let container = Container::new("c", stage.image(Image::Tiny), &words(stage.handler()));
+    let container = Container::new("c", image, &words(image));
     let made = expect(patiently(node.create_command(&sandbox, &container)), 0)?;
     let member = made.text().trim().to_owned();
     expect(patiently(node.crictl(&["start", &member])), 0)?;
@@ -231,10 +239,10 @@ fn use_by_crictl(stage: &Stage, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn words(handler: Handler) -> Vec<&'static str> {
-    match handler {
-        Handler::Urunc => vec!["tiny", "exit=4"],
-        Handler::Runc => vec!["sh", "-c", "exit 4"],
+fn words(image: Image) -> Vec<&'static str> {
+    match image {
+        Image::Busybox => vec!["sh", "-c", "exit 4"],
+        _ => vec!["tiny", "exit=4"],
     }
 }
 

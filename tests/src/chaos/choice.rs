@@ -4,6 +4,8 @@ use crate::harness::{Image, Version};
 
 /// How often a guest is Debian's: it takes seconds to boot.
 const DEBIAN: u64 = 20;
+/// How often, of five times, an ordinary container takes the place of a guest.
+const ORDINARY: u64 = 2;
 /// How often the `delete` behind a daemon that was killed is killed as well.
 const BEHIND: u64 = 3;
 
@@ -36,8 +38,10 @@ pub enum Victim {
     Daemon,
     /// What is to become the monitor, or holds a pod; of runc: `runc create`, `runc init`, the pause process.
     Launcher,
-    /// The VMM; of runc: the container's process.
+    /// The VMM; of runc, and of an ordinary container: its process.
     Monitor,
+    /// Of ordinary containers the OCI runtime at work: `runc create`, `init`, `start`, `delete`.
+    Runtime,
     /// The action `delete`.
     Delete,
     /// The action `start`.
@@ -63,8 +67,20 @@ impl Phase {
     }
 
     /// Who lives in this phase of such a life.
-    fn victims(self, client: Client) -> &'static [Victim] {
-        use Victim::{Client as C, Containerd, Daemon, Delete, Launcher, Monitor, Start};
+    fn victims(self, client: Client, guest: Image) -> &'static [Victim] {
+        use Victim::{Client as C, Containerd, Daemon, Delete, Launcher, Monitor, Runtime, Start};
+        if guest == Image::Busybox {
+            // A pod's sandbox is ours, and there from Create on.
+            match (self, client) {
+                (Self::Create, Client::Ctr) => return &[Daemon, Runtime, Runtime, Start, C, Containerd],
+                (Self::Run, Client::Pod) => {
+                    return &[Daemon, Launcher, Monitor, Runtime, Runtime, Start, C, Containerd];
+                }
+                (Self::Delete, Client::Ctr) => return &[Daemon, Runtime, Delete, C, Containerd],
+                (Self::Delete, Client::Pod) => return &[Daemon, Launcher, Runtime, Delete, C, Containerd],
+                _ => {}
+            }
+        }
         match (self, client) {
             (Self::Create, _) => &[Daemon, Launcher, Start, C, Containerd],
             (Self::Run, Client::Ctr) => &[Daemon, Monitor, Containerd],
@@ -79,10 +95,11 @@ impl Phase {
 
 impl Victim {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Daemon,
         Self::Launcher,
         Self::Monitor,
+        Self::Runtime,
         Self::Delete,
         Self::Start,
         Self::Client,
@@ -95,6 +112,7 @@ impl Victim {
             Self::Daemon => "daemon",
             Self::Launcher => "launcher",
             Self::Monitor => "monitor",
+            Self::Runtime => "oci",
             Self::Delete => "delete",
             Self::Start => "start",
             Self::Client => "client",
@@ -112,7 +130,7 @@ pub struct Choice {
     pub version: Version,
     /// Who asks.
     pub client: Client,
-    /// Tiny or Debian.
+    /// Tiny or Debian; busybox: an ordinary container.
     pub guest: Image,
     /// When the kill is.
     pub phase: Phase,
@@ -131,9 +149,13 @@ impl Choice {
         let mut random = Random(seed ^ cycle.wrapping_mul(0xd134_2543_de82_ef95));
         let version = if cycle.is_multiple_of(2) { Version::V1_6 } else { Version::V2_3 };
         let client = random.one_of(&[Client::Ctr, Client::Pod]);
-        let guest = if random.next().is_multiple_of(DEBIAN) { Image::Debian } else { Image::Tiny };
+        let guest = match random.next() {
+            draw if draw.is_multiple_of(DEBIAN) => Image::Debian,
+            draw if draw % 5 < ORDINARY => Image::Busybox,
+            _ => Image::Tiny,
+        };
         let phase = random.one_of(&Phase::ALL);
-        let victim = random.one_of(phase.victims(client));
+        let victim = random.one_of(phase.victims(client, guest));
         let part = random.part();
         // Drawn last, so that it changes nothing of the others.
         let is_both = victim == Victim::Daemon && random.next().is_multiple_of(BEHIND);

@@ -72,7 +72,7 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
         let detail = format!("the name was blocked for {} s", time.as_secs());
         late.push(Entry { kind: Kind::File, name: name.clone(), detail });
     }
-    let usable = taken_down.and_then(|_| aftermath::use_again(stage, client, &name));
+    let usable = taken_down.and_then(|_| aftermath::use_again(stage, choice, &name));
     if usable.is_ok() {
         // The second life may leave something too. What it took away of the first one's is told all the same: else the
         // next one's sweep would hide whatever `delete` does not do.

@@ -188,10 +188,10 @@ impl Life<'_> {
     }
 }
 
-/// What a guest is told that is to run until it is stopped.
+/// What a container is told that is to run until it is stopped.
 fn command(handler: Handler, guest: Image) -> Vec<&'static str> {
     match (handler, guest) {
-        (Handler::Runc, _) => vec!["sh", "-c", "trap 'exit 0' TERM; sleep 600 & wait"],
+        (Handler::Runc, _) | (_, Image::Busybox) => vec!["sh", "-c", "trap 'exit 0' TERM; sleep 600 & wait"],
         (Handler::Urunc, Image::Debian) => vec!["/init", "sleep", "600"],
         (Handler::Urunc, _) => vec!["tiny", "hang"],
     }

@@ -36,7 +36,7 @@ impl Stage {
     /// Sets one up. `None`: it cannot run here, which was said.
     pub fn begin(version: Version, handler: Handler) -> Option<Self> {
         let images: &[Image] = match handler {
-            Handler::Urunc => &[Image::Tiny, Image::Debian],
+            Handler::Urunc => &[Image::Tiny, Image::Debian, Image::Busybox],
             Handler::Runc => &[Image::Busybox],
         };
         let mut node = Node::begin(version, &Setup::of(images))?;

@@ -100,27 +100,35 @@ impl Suspects {
             Victim::Start => ends("start"),
             Victim::Delete => ends("delete"),
             Victim::Launcher => of_shim() && words.get(1) == Some(&"launch"),
-            Victim::Monitor => name_of(program).starts_with("qemu-system") && inside(),
+            Victim::Monitor => {
+                (name_of(program).starts_with("qemu-system") || name_of(program) == "busybox") && inside()
+            }
+            Victim::Runtime => self.is_oci(words, inside),
             Victim::Client | Victim::Containerd => false,
         }
+    }
+
+    /// runc at work on a container of this node: its state, or its bundle, is in the scratch folder.
+    fn is_oci(&self, words: &[&str], inside: &dyn Fn() -> bool) -> bool {
+        let is_runc = words.first().is_some_and(|word| name_of(Path::new(word)) == "runc");
+        let folder = || words.iter().any(|word| Path::new(word).starts_with(&self.folder));
+        is_runc && (folder() || (words.get(1) == Some(&"init") && inside()))
     }
 
     fn is_runcs(&self, victim: Victim, words: &[&str], program: &Path, inside: &dyn Fn() -> bool) -> bool {
         let of_shim =
             || name_of(program) == "containerd-shim-runc-v2" && words.contains(&self.address.as_str());
         let ends = |action: &str| of_shim() && words.last() == Some(&action);
-        let folder = || words.iter().any(|word| Path::new(word).starts_with(&self.folder));
-        let is_runc = || words.first().is_some_and(|word| name_of(Path::new(word)) == "runc");
         match victim {
             Victim::Daemon => of_shim() && !["start", "delete"].contains(words.last().unwrap_or(&"")),
             Victim::Start => ends("start"),
             Victim::Delete => ends("delete"),
             Victim::Launcher => {
-                let creates = || words.contains(&"create") && folder();
-                (is_runc() && (creates() || (words.get(1) == Some(&"init") && inside())))
-                    || (words.first() == Some(&"/pause") && inside())
+                let makes = || words.contains(&"create") || words.get(1) == Some(&"init");
+                self.is_oci(words, inside) && makes() || words.first() == Some(&"/pause") && inside()
             }
             Victim::Monitor => name_of(program) == "busybox" && inside(),
+            Victim::Runtime => self.is_oci(words, inside),
             Victim::Client | Victim::Containerd => false,
         }
     }

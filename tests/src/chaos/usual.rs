@@ -45,6 +45,7 @@ impl Usual {
             // The one that holds a pod is there for all of the pod's life.
             (Victim::Launcher, Phase::Delete, ..) => return None,
             (Victim::Launcher, Phase::Create, Client::Pod, _) => 60,
+            (Victim::Runtime, ..) => 25,
             (Victim::Start | Victim::Delete | Victim::Launcher, _, _, Handler::Urunc) => 4,
             (Victim::Start | Victim::Delete | Victim::Launcher, _, _, Handler::Runc) => 15,
             _ => return None,

@@ -34,6 +34,7 @@ type options struct {
 	warmup      int
 	starts      int
 	daemons     int
+	trios       int
 	json        bool
 	profile     bool
 	host        bool
@@ -65,6 +66,7 @@ func main() {
 	flag.IntVar(&o.warmup, "warmup", 3, "rounds before them that are not counted")
 	flag.IntVar(&o.starts, "starts", 20, "executions of each shim's start; 0: none; not with --pods")
 	flag.IntVar(&o.daemons, "daemons", 20, "idle daemons of each shim, or pods; 0: none")
+	flag.IntVar(&o.trios, "trios", 10, "rounds of pods of three ordinary containers; 0: none; only with --pods")
 	flag.BoolVar(&o.json, "json", false, "print JSON")
 	flag.BoolVar(&o.profile, "profile", false, "print the timeline of one container, or pod, instead")
 	flag.BoolVar(&o.host, "host", false, "the pod of --profile is in the host's network")
@@ -141,10 +143,14 @@ func (b *bench) runPods() (err error) {
 	if err := p.measurePods(r); err != nil {
 		return err
 	}
+	if err := p.measureTrios(r); err != nil {
+		return err
+	}
 	if err := p.measureIdlePods(r); err != nil {
 		return err
 	}
 	b.say("")
+	r.deriveTrios()
 	r.derivePods()
 	if b.json {
 		return r.printJSON()

@@ -65,7 +65,8 @@ func (r *report) printPods() {
 	r.table("pod with a network, ms", both, names, "%.2f", last)
 	r.table("CNI without a pod, ms", []string{"CNI"}, []string{cniAdd, cniDel}, "%.2f", last)
 	r.table("pod in the host's network, ms", []string{withHost("urunc"), withHost("runc")}, names, "%.2f", last)
-	for _, state := range podStates {
+	r.printTrios()
+	for _, state := range append(podStates, trioState) {
 		names = nil
 		for _, part := range podParts {
 			for _, size := range podMemory {

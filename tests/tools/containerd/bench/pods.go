@@ -89,13 +89,14 @@ func (p *pods) close() error {
 	return err
 }
 
-// pod is a pod, with one container at most.
+// pod is a pod; what is done with a container is done with the last one.
 type pod struct {
 	p         *pods
 	k         *podKind
 	config    *cri.PodSandboxConfig
 	sandbox   string
 	container string
+	member    string // the container's name
 }
 
 func (p *pods) newPod(k *podKind, hostNetwork bool) *pod {
@@ -115,7 +116,7 @@ func (p *pods) newPod(k *podKind, hostNetwork bool) *pod {
 		// Such a pod has the host's name.
 		namespaces.Network, config.Hostname = cri.NamespaceMode_NODE, ""
 	}
-	return &pod{p: p, k: k, config: config}
+	return &pod{p: p, k: k, config: config, member: "main"}
 }
 
 func (o *pod) run() error {
@@ -134,10 +135,10 @@ func (o *pod) create() error {
 		PodSandboxId:  o.sandbox,
 		SandboxConfig: o.config,
 		Config: &cri.ContainerConfig{
-			Metadata: &cri.ContainerMetadata{Name: "main"},
+			Metadata: &cri.ContainerMetadata{Name: o.member},
 			Image:    &cri.ImageSpec{Image: o.k.image},
 			Command:  o.k.command,
-			LogPath:  "main.log",
+			LogPath:  o.member + ".log",
 			Linux: &cri.LinuxContainerConfig{
 				Resources: &cri.LinuxContainerResources{},
 				SecurityContext: &cri.LinuxContainerSecurityContext{
@@ -179,7 +180,7 @@ func (o *pod) remove() error {
 
 // spoke waits until its container has said something.
 func (o *pod) spoke() error {
-	path := filepath.Join(o.config.LogDirectory, "main.log")
+	path := filepath.Join(o.config.LogDirectory, o.member+".log")
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(500 * time.Microsecond) {
 		text, err := os.ReadFile(path)
 		if err == nil && len(text) > 0 {

@@ -49,6 +49,11 @@ test-v2: deps build-fault ## the tests of cgroups, Stats and OOM in a guest that
 sweep-restart: deps build-fault ## kill containerd at random moments of pods' lives, 20 rounds for each version
 	@URUNC_TEST_SWEEP=20 tests/run.sh --test cri_v1_6 --test cri_v2_3 containerd_is_killed_at_random_moments
 
+# CI does five of them.
+.PHONY: pods
+pods: deps build-fault ## N=20 pods of a guest and two sidecars, five at a time, one container of each restarted, for each version
+	@URUNC_TEST_PODS=$(or $(N),20) tests/run.sh --test cri_v1_6 --test cri_v2_3 pods_of_a_guest_and_two_sidecars
+
 .PHONY: matrix
 matrix: deps build-fault ## every fault at every point of every step, a quarter of an hour or two (CASE=NAME: those with NAME in it)
 	@URUNC_MATRIX='$(or $(CASE),all)' tests/run.sh --test matrix -- --nocapture

@@ -348,7 +348,7 @@ impl GuestPlan {
     ) -> Result<Late, Error> {
         let guest = GuestSpec {
             initrd: matches!(rootfs, GuestRootfs::Initrd(_)),
-            network: network.as_ref().map(|n| guest_network(&n.interface, n.hostname.clone())),
+            network: network.as_ref().map(|n| guest_network(self.guest.kind, n)),
             ..self.guest.clone()
         };
         let launch = monitor.plan(&self.program, &guest, self.host).map_err(|e| match e {
@@ -364,15 +364,24 @@ impl GuestPlan {
     }
 }
 
-/// What the guest is told of the interface whose place it takes.
-fn guest_network(interface: &Interface, hostname: Option<String>) -> GuestNetwork {
+/// What the guest is told of the interface whose place it takes, and of the address at which the pod's other containers
+/// reach it. Unikraft has room for one address only.
+fn guest_network(kind: GuestKind, network: &NetworkPlan) -> GuestNetwork {
+    use host_net::beside;
+    let interface = &network.interface;
     let address =
         |a: &host_net::Address| GuestAddress { ip: a.ip, prefix_len: a.prefix_len, gateway: a.gateway };
+    let beside = GuestAddress { ip: beside::GUEST.into(), prefix_len: beside::PREFIX_LEN, gateway: None };
     GuestNetwork {
         mac: Mac(interface.mac.0),
         mtu: interface.mtu,
-        hostname,
-        addresses: interface.addresses.iter().map(address).collect(),
+        hostname: network.hostname.clone(),
+        addresses: interface
+            .addresses
+            .iter()
+            .map(address)
+            .chain((kind == GuestKind::Linux).then_some(beside))
+            .collect(),
     }
 }
 

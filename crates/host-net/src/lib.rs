@@ -15,6 +15,7 @@
 //! means *absent* in all removals and probes. What dies in the middle leaves at most one whole filter with its mark,
 //! or an empty ingress qdisc.
 
+pub mod beside;
 mod error;
 mod link;
 mod lock;

@@ -34,6 +34,7 @@ macro_rules! tests {
             limits: the_handlers_options_are_those_of_its_guests;
             limits: the_sandboxs_oom_score_follows_its_containers;
             logs: the_log_has_every_byte;
+            many: pods_of_a_guest_and_two_sidecars_come_and_go;
             many: twenty_pods_come_and_go_at_once;
             members: guests_of_a_pod_come_and_go_in_any_order;
             members: the_second_guest_has_no_network;
@@ -48,6 +49,7 @@ macro_rules! tests {
             restart: containerd_is_killed_at_random_moments;
             sidecars: a_pod_of_busybox_answers_every_verb;
             sidecars: an_init_container_then_a_guest_with_its_sidecar;
+            sidecars: a_guest_and_its_sidecar_reach_each_other;
             sidecars: a_sidecar_finds_what_it_finds_under_runc;
             stop: a_guest_is_asked_and_then_killed;
         }

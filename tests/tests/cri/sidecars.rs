@@ -5,7 +5,9 @@ use std::{fs, time::Duration};
 use serde_json::{Value, json};
 use urunc_tests::{
     direct::{Proc, eventually, eventually_some},
-    harness::{BOOT, Container, Handler, Image, Job, Member, Node, Pod, SOON, Setup, Version, on_terminal},
+    harness::{
+        BOOT, Container, Handler, Image, Job, Member, Node, Pod, SOON, Scene, Setup, Version, on_terminal,
+    },
 };
 
 const WAITS: &str = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
@@ -163,6 +165,36 @@ fn forwards(node: &Node, pod: &str) {
     });
     assert_eq!(text, "prepared\n");
     job.kill();
+}
+
+/// Guest and sidecar have the pod's addresses both, so each has a further one for the other: both ways, and again when
+/// either is made anew. Guest and host reach each other as ever.
+pub fn a_guest_and_its_sidecar_reach_each_other(version: Version) {
+    const GUEST: &str = "until nc -w 5 169.254.117.1 8080 </dev/null | grep sidecar; do sleep 1; done; \
+        exec nc -ll -p 80 -e echo hello from the guest";
+    const SIDECAR: &str = "nc -ll -p 8080 -e echo hello from the sidecar & \
+        until nc -w 5 169.254.117.2 80 </dev/null | grep guest; do sleep 0.5; done; echo met; sleep 1000";
+    Node::with(version, &Setup::of(&[Image::Busybox, Image::Debian]), |node| {
+        let pod = node.runp(&Pod::new("meet"));
+        let sandbox = node.sandbox(&pod);
+        let before = Scene::of(&sandbox);
+        let guest = Container::new("guest", Image::Debian, &["/init", "sh", "-c", GUEST]);
+        let sidecar = node.run(&pod, &busybox("sidecar", SIDECAR));
+        let first = node.run(&pod, &guest);
+        node.wait_for(&first, "hello from the sidecar\n", BOOT);
+        node.wait_for(&sidecar, "hello from the guest\nmet\n", BOOT);
+        let address = node.addresses(&pod)[0].clone();
+        let reached = || std::net::TcpStream::connect((address.as_str(), 80)).is_ok();
+        assert!(reached(), "the host reaches the guest");
+        node.rm_force(&sidecar);
+        node.rm_force(&first);
+        assert_eq!(Scene::of(&sandbox), before);
+
+        node.run(&pod, &guest.attempt(1));
+        let sidecar = node.run(&pod, &busybox("sidecar", SIDECAR).attempt(1));
+        node.wait_for(&sidecar, "hello from the guest\nmet\n", BOOT);
+        node.rmp_force(&pod);
+    });
 }
 
 /// What a container finds is the same under runc's handler and under ours: user, groups, capabilities, seccomp, limits,

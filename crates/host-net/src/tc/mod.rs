@@ -7,6 +7,7 @@ mod filter;
 mod ingress;
 mod redirect;
 mod remove;
+mod through;
 
 use netlink_packet_route::tc::{TcHandle, TcHeader};
 
@@ -18,6 +19,7 @@ pub(crate) use ingress::ingress_of;
 pub use ingress::{IngressRemoval, make_ingress, remove_ingress};
 pub use redirect::redirect;
 pub use remove::{has_redirect, remove_redirect, remove_stale};
+pub(crate) use through::let_through;
 
 /// linux/rtnetlink.h.
 const TCA_KIND: u16 = 1;

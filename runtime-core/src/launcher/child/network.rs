@@ -91,6 +91,8 @@ impl Network {
         };
         fault_at("launcher.tap")?;
         host_net::make_ingress(tap)?;
+        // A kernel that cannot do that has guests all the same, which the pod's other containers do not reach.
+        host_net::beside::let_meet(tap)?;
         host_net::remove_redirect(tap, &mark.txid)?;
         host_net::redirect(tap, index, &mark)?;
         fault_at("launcher.half-tied")?;

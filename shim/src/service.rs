@@ -87,7 +87,7 @@ impl TaskService {
     async fn start_exec(&self, id: String, exec_id: String) -> Result<StartResponse> {
         let container = self.daemon.runtime.get(&id).map_err(|e| status(&e))?;
         let daemon = self.daemon.clone();
-        daemon.verbs.fetch_add(1, Ordering::Relaxed);
+        daemon.called();
         // A task of its own, as for the container: whoever started it may be gone.
         let started = tokio::spawn(async move {
             let started = daemon.blocking(move |runtime| runtime.exec_start(&id, &exec_id)).await;

@@ -73,8 +73,8 @@ func (p *pods) measureTrios(r *report) error {
 func (p *pods) trioCycle(k *podKind) (map[string]time.Duration, error) {
 	o := p.newPod(k, false)
 	took := map[string]time.Duration{}
+	p.gate.wait()
 	timed := func(what string, share time.Duration, steps ...func() error) error {
-		p.gate.wait()
 		began := time.Now()
 		for _, step := range steps {
 			if err := step(); err != nil {

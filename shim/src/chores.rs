@@ -77,7 +77,7 @@ impl Chores {
         let containers = daemon.runtime.all();
         self.bundles.follow(&containers);
         self.end_forsaken(daemon, &containers, now);
-        self.orphans.look(&daemon.runtime);
+        self.orphans.look(&daemon.runtime, daemon.is_quiet());
         self.retry(daemon, now);
         if !daemon.may_leave() {
             self.idle_since = None;

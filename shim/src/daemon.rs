@@ -77,7 +77,19 @@ pub struct Daemon {
     /// Who stands by while nothing is served.
     standby: Mutex<Option<OfDaemon>>,
     flags: Flags,
+    /// How much of what blocks is at work.
+    at_work: AtomicUsize,
     nudged: Notify,
+}
+
+/// Something that blocks, at work until this goes, also by a panic.
+struct AtWork<'a>(&'a Daemon);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.at_work.fetch_sub(1, Ordering::SeqCst);
+        self.0.nudge();
+    }
 }
 
 /// Runs the action.
@@ -148,6 +160,7 @@ async fn serve(
         verbs: AtomicUsize::new(0),
         standby: Mutex::new(Some(OfDaemon::Start(line))),
         flags: flags.clone(),
+        at_work: AtomicUsize::new(0),
         nudged: Notify::new(),
     });
     let kept = listener.try_clone().map_err(Error::system("keep its listener"))?;
@@ -305,11 +318,18 @@ impl Daemon {
         work: impl FnOnce(&Runtime) -> T + Send + 'static,
     ) -> JoinHandle<T> {
         let daemon = self.clone();
+        self.at_work.fetch_add(1, Ordering::SeqCst);
         spawn_blocking(move || {
+            let work_ends = AtWork(&daemon);
             let result = work(&daemon.runtime);
-            daemon.nudge();
+            drop(work_ends);
             result
         })
+    }
+
+    /// Whether nothing that blocks is at work. On the runtime's thread, where all of it begins, that stays so.
+    pub fn is_quiet(&self) -> bool {
+        self.at_work.load(Ordering::SeqCst) == 0
     }
 
     /// The Create of `id` has come.
@@ -384,11 +404,12 @@ impl Daemon {
             let daemon = self.clone();
             tokio::spawn(async move {
                 sleep(SWEEP_AFTER).await;
-                let sweep = move || {
-                    report(&sweep(daemon.runtime.layout(), Instant::now() + SWEEP_WAIT));
+                let swept = daemon.blocking(|runtime| {
+                    report(&sweep(runtime.layout(), Instant::now() + SWEEP_WAIT));
+                });
+                if swept.await.is_ok() {
                     daemon.swept.store(true, Ordering::SeqCst);
-                };
-                spawn_blocking(sweep).await.ok();
+                }
             });
         }
     }
@@ -480,8 +501,7 @@ impl Daemon {
             .all()
             .into_iter()
             .map(|container| {
-                let runtime = self.runtime.clone();
-                spawn_blocking(move || runtime.end(&container.id, deadline).map(drop))
+                self.blocking(move |runtime| runtime.end(&container.id, deadline).map(drop))
             })
             .collect();
         for end in ends {

@@ -1,8 +1,10 @@
 //! Children that nobody has asked for. What an OCI runtime leaves is handed to the daemon, its sub-reaper; and so is
 //! what the processes of a container without a pid namespace of its own leave when they end. They are reaped here.
 //!
-//! Everybody else waits for his own child by its pidfd, at once or within a verb. So a child is nobody's if it is none
-//! of those that are known, and a zombie for a while.
+//! Everybody else waits for his own child by its pidfd, within a verb or when it is known. So a child is nobody's if it is
+//! none of those that are known and no verb is at work, or it is a zombie for long. It must not stay one: the first process
+//! of a pid namespace does not end before all in there were reaped (an exec that failed leaves such), and each counts
+//! against its cgroup's limit.
 
 use std::{
     collections::BTreeMap,
@@ -25,9 +27,9 @@ pub struct Orphans {
 }
 
 impl Orphans {
-    /// Looks at the children of this process, and reaps those that are nobody's. To be called when one has ended, and
-    /// when it is due.
-    pub fn look(&mut self, runtime: &Runtime) {
+    /// Looks at the children of this process, and reaps those that are nobody's. To be called when one or a verb has
+    /// ended, and when it is due; `quiet` if no verb is at work, nor begins one meanwhile.
+    pub fn look(&mut self, runtime: &Runtime, quiet: bool) {
         // Without an ordinary container nobody is handed over.
         if child_subreaper().ok().flatten().is_none() {
             return;
@@ -41,9 +43,11 @@ impl Orphans {
                 continue;
             }
             let (_, since) = self.seen.entry(pid).or_insert((id.clone(), now));
-            if now.duration_since(*since) < PATIENCE {
+            if !quiet && now.duration_since(*since) < PATIENCE {
                 continue;
             }
+            // A leader whose threads live cannot be reaped yet: that is looked at again as late.
+            *since = now;
             if let Ok(Some(process)) = id.open() {
                 let ended = reap(&process);
                 tracing::debug!(pid, ?ended, "reaped a child that is nobody's");

@@ -1,14 +1,14 @@
 //! A plan, with the reason of each choice.
 
 use runtime_core::plan::{
-    GuestPlan, GuestRootfs, Late, MemoryRule, NetworkChoice, NetworkPlan, Plan, RootfsChoice,
+    GuestPlan, GuestRootfs, Late, MemoryRule, NetworkChoice, NetworkPlan, OrdinaryPlan, Plan, RootfsChoice,
 };
 use serde::Serialize;
 
 /// What was decided, and why.
 #[derive(Serialize)]
 pub struct Shown {
-    /// `sandbox`, or the kind of guest.
+    /// `sandbox`, an ordinary container, or the kind of guest.
     what: String,
     /// The monitor and its program.
     monitor: Option<String>,
@@ -34,11 +34,15 @@ impl Shown {
     /// Of a plan, and of what was decided at Start.
     pub fn of(plan: &Plan, late: Option<&Late>) -> Self {
         let Some(guest) = plan.guest() else {
+            let (what, choices) = match plan.ordinary() {
+                Some(ordinary) => ("an ordinary container", given(ordinary)),
+                None => ("sandbox", vec![]),
+            };
             return Self {
-                what: "sandbox".to_owned(),
+                what: what.to_owned(),
                 monitor: None,
                 command: vec![],
-                choices: vec![],
+                choices,
                 keys: vec![],
                 not_honoured: vec![],
             };
@@ -81,6 +85,20 @@ fn quoted(words: &[String]) -> String {
         false => format!("'{}'", word.replace('\'', r"'\''")),
     };
     words.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+/// Whom it was given to.
+fn given(ordinary: &OrdinaryPlan) -> Vec<Choice> {
+    let choice = |what, value: String, reason: &str| Choice { what, value, reason: reason.to_owned() };
+    let oci = &ordinary.oci;
+    let by = if oci.systemd_cgroup { "its cgroups are systemd's" } else { "its cgroups are its own" };
+    let mut choices = vec![
+        choice("OCI runtime", oci.program.display().to_string(), by),
+        choice("its state", oci.root.display().to_string(), "nobody else's, so that nobody else removes it"),
+    ];
+    let rootfs = ordinary.rootfs.as_ref().map(|mounted| mounted.place.display().to_string());
+    choices.extend(rootfs.map(|place| choice("rootfs", place, "mounted for it, in the host's mount table")));
+    choices
 }
 
 fn memory(guest: &GuestPlan) -> Choice {

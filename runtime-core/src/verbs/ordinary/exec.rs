@@ -40,7 +40,7 @@ impl Runtime {
         oci_of(
             &container,
             "exec",
-            "a kernel of its own runs there, and no process is started in it from outside",
+            "what runs there is no process of this host, and none is started in it from outside",
         )?;
         if !layout::is_identifier(exec) {
             return Err(crate::contract::invalid_name("exec_id", exec));
@@ -70,10 +70,10 @@ impl Runtime {
         let exec = container.exec(exec)?;
         let _work = exec.work();
         expect(&container, &exec, "start", ExecState::Added)?;
-        check_runs(&container, "start an exec")?;
-        let starting = container.begin_exec()?;
-        let started = self.exec_make(&container, &exec);
-        drop(starting);
+        let started = check_runs(&container, "start an exec").and_then(|()| {
+            let _starting = container.begin_exec()?;
+            self.exec_make(&container, &exec)
+        });
         match started {
             Ok(pid) => {
                 let (id, exec_id) = (id.to_owned(), exec.id.clone());

@@ -500,9 +500,7 @@ impl Daemon {
             .runtime
             .all()
             .into_iter()
-            .map(|container| {
-                self.blocking(move |runtime| runtime.end(&container.id, deadline).map(drop))
-            })
+            .map(|container| self.blocking(move |runtime| runtime.end(&container.id, deadline).map(drop)))
             .collect();
         for end in ends {
             if let Ok(Err(e)) = end.await {

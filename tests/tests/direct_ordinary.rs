@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
-use std::{fs, io::Write, os::unix::fs::PermissionsExt};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, time::Instant};
 
 use containerd_shim_protos::{api::Status, ttrpc::Code};
 use serde_json::json;
-use urunc_tests::direct::{A_WHILE, Bench, Bundle, Executed, Proc, Shim, Spec, eventually, process, runc};
+use urunc_tests::direct::{
+    A_WHILE, Bench, Bundle, Executed, Proc, SOON, Shim, Spec, eventually, process, runc,
+};
 
 const SLEEPS: &str = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
 
@@ -120,6 +122,65 @@ fn what_it_leaves_without_a_pid_namespace_ends_with_it() {
     assert!(members.iter().all(|m| !m.is_alive()), "it has left something behind");
     bench.end(&shim, bundle);
     bench.finish();
+}
+
+#[test]
+fn a_signal_for_all_is_heard_once_by_each() {
+    let Some(bench) = Bench::released() else { return };
+    let hears = "trap 'echo $NAME' USR1; while :; do sleep 0.05; done";
+    let script = format!("NAME=child; ({hears}) & NAME=first; echo ready; {hears}");
+    let spec = Spec::busybox(&script).edit(|s| {
+        s["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "network"}]);
+    });
+    let bundle = bench.ordinary("c1", &spec);
+    let (shim, _) = run(&bench, &bundle);
+    let output = bundle.output.as_ref().unwrap();
+    output.wait_for("ready");
+    std::thread::sleep(A_WHILE);
+    // The sleeps of both hear it, too, and end of it.
+    shim.client.kill_all("c1", 10).unwrap();
+    output.wait_for("child\n");
+    output.wait_for("first\n");
+    std::thread::sleep(A_WHILE);
+    shim.client.kill_all("c1", 9).unwrap();
+    assert_eq!(shim.client.wait("c1"), Ok(137));
+    let text = bundle.output();
+    assert_eq!(text.matches("first\n").count(), 1, "{text}");
+    assert_eq!(text.matches("child\n").count(), 1, "{text}");
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
+/// What is left of it may be a zombie in the container's pid namespace, whose first process ends only after that.
+#[test]
+fn an_exec_that_fails_does_not_keep_its_container() {
+    let Some(mut bench) = Bench::released() else { return };
+    for millis in [0, 5, 10, 15, 20, 25, 30, 40] {
+        let double = double(&bench, "exec", &killed_after(millis));
+        bench.set_variable("URUNC_OCI_RUNTIME", &double);
+        let bundle = bench.ordinary("c1", &Spec::busybox(SLEEPS));
+        let (shim, _) = run(&bench, &bundle);
+        for n in 0..3 {
+            let exec = Executed::new(&bundle, &format!("e{n}"), &["/bin/sleep", "1000"]);
+            shim.client.exec(&exec).unwrap();
+            shim.client.start_exec(&exec).unwrap_err();
+            shim.client.delete_exec(&exec).unwrap();
+        }
+        let began = Instant::now();
+        shim.client.kill("c1", 9).unwrap();
+        assert_eq!(shim.client.wait("c1"), Ok(137));
+        assert!(began.elapsed() < SOON / 2, "killed after {millis} ms: it took {:?}", began.elapsed());
+        bench.end(&shim, bundle);
+        bench.check();
+    }
+    bench.finish();
+}
+
+/// What a double does in the place of the real one: the same for so long, and then it is killed.
+fn killed_after(millis: u32) -> String {
+    format!(
+        "\"$real\" \"$@\" & child=$!; sleep 0.{millis:03}; kill -9 $child 2>/dev/null; wait $child; kill -9 $$"
+    )
 }
 
 fn stdin(bundle: &Bundle) -> String {
@@ -462,10 +523,7 @@ fn double(bench: &Bench, verb: &str, script: &str) -> String {
 fn an_oci_runtime_that_is_killed_in_the_midst_leaves_nothing() {
     let Some(mut bench) = Bench::released() else { return };
     for millis in [0, 5, 10, 15, 20, 25, 30, 40, 60] {
-        let script = format!(
-            "\"$real\" \"$@\" & child=$!; sleep 0.{millis:03}; kill -9 $child 2>/dev/null; wait $child; kill -9 $$"
-        );
-        let double = double(&bench, "create", &script);
+        let double = double(&bench, "create", &killed_after(millis));
         bench.set_variable("URUNC_OCI_RUNTIME", &double);
         let bundle = bench.ordinary("c1", &Spec::busybox(SLEEPS)).without_stdio();
         let shim = bench.start(&bundle);

@@ -32,12 +32,14 @@ impl Runtime {
             container.live().killed = Some(signal);
         }
         tracing::info!(id, signal, all, "killed");
-        let was_there = send(&process, signal)?;
-        if signal == libc::SIGKILL && state == State::Paused {
-            oci.cgroup().thaw(&Kernel)?;
-        }
+        // Each of them hears it once, the first one too.
+        let in_cgroup = all && oci.cgroup().own_procs(&Kernel)?.contains(&process.pid().unsigned_abs());
+        let was_there = if in_cgroup { !process.is_dead()? } else { send(&process, signal)? };
         if all && let Some(signal) = of(signal) {
             oci.cgroup().signal(&Kernel, signal)?;
+        }
+        if signal == libc::SIGKILL && state == State::Paused {
+            oci.cgroup().thaw(&Kernel)?;
         }
         if was_there { Ok(()) } else { Err(Error::Ended { id: id.clone() }) }
     }

@@ -7,11 +7,12 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
     time::{Duration, Instant},
 };
 
 use host_cgroup::{LeafPlan, Stats, WholePlan};
+use oci_runtime::Cancel;
 use proc_id::Process;
 use tokio::sync::watch;
 use vmm_api::Control;
@@ -25,7 +26,7 @@ use crate::{
     network::InterfaceId,
     oci::Oci,
     record::{BundleId, Exit, Record, RunDir, StdioPaths},
-    stdio::{Stdio, Terminal},
+    stdio::{Relay, Stdio},
 };
 
 /// A container.
@@ -37,6 +38,8 @@ pub struct Container {
     pub bundle: PathBuf,
     /// Its stdio, as it was asked for.
     pub stdio: StdioPaths,
+    /// Of an ordinary one: gives up what the OCI runtime is just doing for a verb, and will do for one.
+    pub(crate) cancel: Cancel,
     op: Mutex<Work>,
     live: Mutex<Live>,
     execs: Mutex<Execs>,
@@ -44,7 +47,7 @@ pub struct Container {
     /// Of `execs`: nobody more is just being made.
     made: Condvar,
     exit: watch::Sender<Option<Exit>>,
-    terminal_ended: watch::Sender<bool>,
+    relay_ended: watch::Sender<bool>,
 }
 
 /// The processes that were executed in an ordinary container later.
@@ -153,6 +156,7 @@ impl Container {
             id: id.to_owned(),
             bundle,
             stdio,
+            cancel: Cancel::default(),
             op: Mutex::default(),
             live: Mutex::new(Live {
                 state: State::Creating,
@@ -186,13 +190,22 @@ impl Container {
             settled: Condvar::new(),
             made: Condvar::new(),
             exit: watch::Sender::new(None),
-            terminal_ended: watch::Sender::new(true),
+            relay_ended: watch::Sender::new(true),
         }
     }
 
     /// Begins a mutating verb; waits for the one that is at work.
     pub(crate) fn work(&self) -> MutexGuard<'_, Work> {
         self.op.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same without waiting; `None`: one is at work.
+    pub(crate) fn try_work(&self) -> Option<MutexGuard<'_, Work>> {
+        match self.op.try_lock() {
+            Ok(work) => Some(work),
+            Err(TryLockError::Poisoned(work)) => Some(work.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// What is true of it now. Held for moments only.
@@ -275,12 +288,21 @@ impl Container {
         Ok(Starting(self))
     }
 
-    /// Lets nobody more be made, and waits for those that are just made. `false`: one still is.
-    pub(crate) fn close_execs(&self, deadline: Instant) -> bool {
+    /// Lets nobody more be made, and waits for those that are just made; whoever takes longer than `patience` is given up.
+    /// `false`: one still is.
+    pub(crate) fn close_execs(&self, patience: Duration, deadline: Instant) -> bool {
         let mut execs = self.execs_now();
         execs.closed = true;
+        let mut until = deadline.min(Instant::now() + patience);
         while execs.starting > 0 {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                if until == deadline {
+                    return false;
+                }
+                execs.all.values().for_each(|exec| exec.cancel.cancel());
+                until = deadline;
+                continue;
+            };
             execs = self.made.wait_timeout(execs, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
@@ -305,21 +327,21 @@ impl Container {
         self.live().stdio.close_stdin();
     }
 
-    /// The terminal, for whoever copies from now on what comes and goes there.
-    pub fn terminal(&self) -> Option<Terminal> {
-        let terminal = self.live().stdio.terminal.take();
-        self.terminal_ended.send_replace(terminal.is_none());
-        terminal
+    /// What passes through the daemon, for whoever copies it from now on.
+    pub fn relay(&self) -> Option<Relay> {
+        let relay = self.live().stdio.relay.take();
+        self.relay_ended.send_replace(relay.is_none());
+        relay
     }
 
     /// All that will be copied has been.
-    pub fn terminal_ended(&self) {
-        self.terminal_ended.send_replace(true);
+    pub fn relay_ended(&self) {
+        self.relay_ended.send_replace(true);
     }
 
     /// Becomes `true` when nothing is to be copied any more.
-    pub fn terminal_end(&self) -> watch::Receiver<bool> {
-        self.terminal_ended.subscribe()
+    pub fn relay_end(&self) -> watch::Receiver<bool> {
+        self.relay_ended.subscribe()
     }
 
     /// Sets the size of its terminal, in characters. Without one, or when it is gone, nothing.

@@ -5,13 +5,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use oci_runtime::Cancel;
 use proc_id::Process;
 use tokio::sync::watch;
 
 use crate::{
     Error,
     record::{Exit, StdioPaths},
-    stdio::{Stdio, Terminal},
+    stdio::{Relay, Stdio},
 };
 
 /// How far it has come.
@@ -34,10 +35,13 @@ pub struct Exec {
     pub stdio: StdioPaths,
     /// What it is: the OCI specification's `process` as JSON.
     pub(crate) spec: Vec<u8>,
+    /// Gives it up while the OCI runtime makes it.
+    pub(crate) cancel: Cancel,
     op: Mutex<()>,
     live: Mutex<Live>,
     exit: watch::Sender<Option<Exit>>,
-    terminal_ended: watch::Sender<bool>,
+    relay_ended: watch::Sender<bool>,
+    cut: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -58,6 +62,7 @@ impl Exec {
             id: id.to_owned(),
             stdio,
             spec,
+            cancel: Cancel::default(),
             op: Mutex::default(),
             live: Mutex::new(Live {
                 state: ExecState::Added,
@@ -69,7 +74,8 @@ impl Exec {
                 closed: false,
             }),
             exit: watch::Sender::new(None),
-            terminal_ended: watch::Sender::new(true),
+            relay_ended: watch::Sender::new(true),
+            cut: watch::Sender::new(false),
         }
     }
 
@@ -106,21 +112,29 @@ impl Exec {
         self.live().stdio.resize(width, height)
     }
 
-    /// The terminal, for whoever copies from now on what comes and goes there.
-    pub fn terminal(&self) -> Option<Terminal> {
-        let terminal = self.live().stdio.terminal.take();
-        self.terminal_ended.send_replace(terminal.is_none());
-        terminal
+    /// What passes through the daemon, for whoever copies it from now on.
+    pub fn relay(&self) -> Option<Relay> {
+        self.live().stdio.relay.take()
     }
 
     /// All that will be copied has been.
-    pub fn terminal_ended(&self) {
-        self.terminal_ended.send_replace(true);
+    pub fn relay_ended(&self) {
+        self.relay_ended.send_replace(true);
     }
 
     /// Becomes `true` when nothing is to be copied any more.
-    pub fn terminal_end(&self) -> watch::Receiver<bool> {
-        self.terminal_ended.subscribe()
+    pub fn relay_end(&self) -> watch::Receiver<bool> {
+        self.relay_ended.subscribe()
+    }
+
+    /// Nothing is to be copied any more, whoever may still write: what it has left behind keeps its output open.
+    pub fn cut_off(&self) {
+        self.cut.send_replace(true);
+    }
+
+    /// Becomes `true` then.
+    pub fn is_cut_off(&self) -> watch::Receiver<bool> {
+        self.cut.subscribe()
     }
 
     /// Becomes `Some` when it has ended.
@@ -128,12 +142,27 @@ impl Exec {
         self.exit.subscribe()
     }
 
+    /// It runs, with this stdio.
+    pub(crate) fn runs(&self, process: Arc<Process>, mut stdio: Stdio) {
+        let mut live = self.live();
+        if live.closed {
+            stdio.close_stdin();
+        }
+        // Whoever deletes it waits for that from now on, not from the moment that somebody copies.
+        self.relay_ended.send_replace(stdio.relay.is_none());
+        live.pid = process.pid().unsigned_abs();
+        (live.state, live.process, live.stdio) = (ExecState::Running, Some(process), stdio);
+    }
+
     /// Notes the end, in memory and for those who wait. The first one counts.
     pub(crate) fn ended(&self, exit: Exit) {
         let mut live = self.live();
         let exit = *live.exit.get_or_insert(exit);
         live.state = ExecState::Stopped;
+        // What it has said is still to be copied, also by somebody who comes only now.
+        let relay = live.stdio.relay.take();
         live.stdio.ended();
+        live.stdio.relay = relay;
         drop(live);
         self.exit.send_if_modified(|slot| slot.is_none() && slot.replace(exit).is_none());
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ROOT/.cgroups/                  notes on cgroup folders that we made and could not remove yet
+//! ROOT/.oci/                      which OCI runtimes can serve: one note per program that was asked
 //! ROOT/<12 hex of sha256(containerd's address)>/     one folder per containerd, 0700
 //!   .pods/<16 hex>.lock, .json    the pod lock and the pod file of one group
 //!   .owners/<instance>            the owner lock of one daemon, never used again
@@ -82,6 +83,11 @@ impl Layout {
     /// Where the notes on cgroup folders are: shared, for two containerds may share a parent.
     pub fn cgroup_notes(&self) -> PathBuf {
         self.base.with_file_name(".cgroups")
+    }
+
+    /// Where it is noted which OCI runtimes can serve: shared, for so are the programs.
+    pub fn oci_notes(&self) -> PathBuf {
+        self.base.with_file_name(".oci")
     }
 
     /// The run directory of one container.

@@ -46,10 +46,9 @@ use crate::{
     leave::Leaving,
     logging, memory, oom,
     peer::SameUser,
-    private, service,
+    private, relay, service,
     spawner::MainThread,
     standby::{OfDaemon, Standby, Work},
-    terminal,
 };
 
 /// How long a ping keeps a daemon from leaving: `start` has promised its address to a Create that follows.
@@ -385,7 +384,7 @@ impl Daemon {
                 }
             });
         }
-        terminal::serve(container);
+        relay::serve(container);
         oom::serve(self, container);
         if let Some(logger) = container.logger() {
             let container = container.clone();
@@ -416,7 +415,7 @@ impl Daemon {
 
     /// A process is executed in a container: its end is watched from now on.
     pub fn watch_exec(self: &Arc<Self>, container: &Arc<Container>, exec: &Arc<Exec>) {
-        terminal::serve_exec(exec);
+        relay::serve_exec(exec);
         let (daemon, container, exec) = (self.clone(), container.clone(), exec.clone());
         tokio::spawn(async move {
             let Some(process) = exec.process() else { return };

@@ -24,12 +24,12 @@ mod oom;
 mod options;
 mod peer;
 mod private;
+mod relay;
 mod rpc_error;
 mod service;
 mod spawner;
 mod standby;
 mod start;
-mod terminal;
 
 use std::{io::Write, process::ExitCode};
 

@@ -36,7 +36,7 @@ use ttrpc::{
 use crate::{
     daemon::Daemon,
     events::timestamp,
-    metrics, options,
+    metrics, options, relay,
     rpc_error::{not_found, status, unimplemented},
 };
 
@@ -283,7 +283,7 @@ impl Task for TaskService {
             self.snapshot(&req.id)?;
             let deleted = self.run(move |runtime| runtime.exec_delete(&req.id, &req.exec_id)).await;
             let (exec, pid, exit) = deleted?;
-            exec.terminal_end().wait_for(|ended| *ended).await.ok();
+            relay::end_exec(&exec).await;
             return Ok(DeleteResponse {
                 pid,
                 exit_status: exit.status,
@@ -296,7 +296,7 @@ impl Task for TaskService {
         let deleted = self.run(move |_| daemon.ending(&req.id, |runtime| runtime.delete(&req.id)));
         let (pid, exit) = deleted.await?;
         if let Some(container) = container {
-            container.terminal_end().wait_for(|ended| *ended).await.ok();
+            container.relay_end().wait_for(|ended| *ended).await.ok();
         }
         Ok(DeleteResponse {
             pid,

@@ -27,6 +27,8 @@ const LEAKED: u8 = 1;
 /// Exit status: it cannot be said.
 pub const UNKNOWN: u8 = 2;
 
+/// Of programs, not of containers: which OCI runtime can serve.
+const NOTES: &str = "/urunc/.oci";
 const EXAMPLES: &str = "\
 Examples:
   urunc leakcheck --save before.json
@@ -130,14 +132,14 @@ impl Args {
 
     fn scope(&self) -> Scope {
         let scope = match (self.markers.is_empty() && self.roots.is_empty(), self.processes.is_empty()) {
-            (true, true) => return Scope::host(),
+            (true, true) => return Scope::host().except(NOTES),
             // Nothing but the process was asked for.
             (true, false) => Scope::new().only_marked(),
             (false, _) if self.only_marked => Scope::new().only_marked(),
             (false, _) => Scope::new(),
         };
         let scope = self.markers.iter().fold(scope, |scope, marker| scope.marker(marker));
-        let scope = self.roots.iter().fold(scope, |scope, root| scope.root(root));
+        let scope = self.roots.iter().fold(scope, |scope, root| scope.root(root)).except(NOTES);
         self.processes.iter().fold(scope, |scope, process| scope.inside(*process))
     }
 }

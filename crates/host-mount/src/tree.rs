@@ -151,19 +151,26 @@ impl Mounted {
     /// Takes it away, with what is mounted below it. `false`: it is not there. What is in use, or hidden by another
     /// mount, is tried again until the deadline, and is an error then.
     pub fn detach(&self, deadline: Instant) -> Result<bool, Error> {
-        let mut was_there = false;
+        let (mut was_there, mut last) = (false, None);
         while self.is_there()? {
+            if let Some(error) = last {
+                if Instant::now() >= deadline {
+                    return Err(error);
+                }
+                sleep(PAUSE);
+            }
             was_there = true;
             let tried = if self.is_on_top()? {
                 self.unmount()
             } else {
                 Err((Errno::BUSY, fail("unmount, below another mount,", &self.place)(Errno::BUSY)))
             };
-            match tried {
-                Ok(()) => {}
-                Err((Errno::BUSY, _)) if Instant::now() < deadline => sleep(PAUSE),
+            last = match tried {
+                // Nobody says that it failed, and whether it did is seen at once.
+                Ok(()) => Some(fail("unmount", &self.place)(Errno::BUSY)),
+                Err((Errno::BUSY, error)) => Some(error),
                 Err((_, error)) => return Err(error),
-            }
+            };
         }
         Ok(was_there)
     }

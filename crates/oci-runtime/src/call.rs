@@ -3,7 +3,7 @@
 use std::{
     io,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd, OwnedFd},
         unix::process::{CommandExt, ExitStatusExt},
     },
     path::Path,
@@ -13,12 +13,13 @@ use std::{
 
 use proc_id::Process;
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::Mode,
     io::Errno,
     process::{Signal, getpid, getppid, set_parent_process_death_signal, setsid, umask},
 };
 
-use crate::{Error, Runtime, classify::classify, classify::errors_of, handed::Handed};
+use crate::{Cancel, Error, Runtime, cancel::Bell, classify::classify, classify::errors_of, handed::Handed};
 
 /// What service managers tell a process about itself: a runtime would take it for its own.
 const NOT_ITS_OWN: [&str; 7] = [
@@ -55,6 +56,7 @@ pub(crate) struct Call {
     /// For messages: where the container's state is.
     state: String,
     command: Command,
+    cancel: Cancel,
     log: Option<Handed>,
     out: Handed,
     err: Handed,
@@ -70,6 +72,7 @@ impl Runtime {
             return Err(Error::Id { id: id.to_owned() });
         }
         let mut call = Call::new(&self.program, verb)?;
+        call.cancel = self.cancel.clone();
         let log = Handed::empty()?;
         call.command.arg("--root").arg(&self.root).args(["--log", &log.path(), "--log-format", "json"]);
         if self.systemd_cgroup {
@@ -98,7 +101,8 @@ impl Call {
         unsafe { command.pre_exec(prepare) };
         let runtime = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
         let (id, state) = (String::new(), String::new());
-        Ok(Self { runtime, verb, id, state, command, log: None, out, err, parts: vec![] })
+        let cancel = Cancel::default();
+        Ok(Self { runtime, verb, id, state, command, cancel, log: None, out, err, parts: vec![] })
     }
 
     pub(crate) fn runtime(&self) -> &str {
@@ -147,13 +151,22 @@ impl Call {
     /// The same without a further argument.
     pub(crate) fn run_as_it_is(mut self, deadline: Instant) -> Result<String, Error> {
         let began = Instant::now();
+        let bell = self.cancel.bell()?;
         let program = self.command.get_program().into();
         let child = self.command.spawn().map_err(|source| Error::Spawn { program, source })?;
         let mut running = Running::new(child)?;
-        match running.wait(deadline)? {
-            Some(status) if status.success() => self.out.text(),
-            Some(status) => Err(self.refused(status)?),
-            None => Err(Error::Hung {
+        match running.wait(deadline, &bell)? {
+            Waited::Ended(status) if status.success() => self.out.text(),
+            Waited::Ended(status) => {
+                drop(bell);
+                Err(self.refused(status)?)
+            }
+            Waited::GivenUp => {
+                running.end();
+                drop(bell);
+                Err(Error::GivenUp { runtime: self.runtime, verb: self.verb, id: self.id })
+            }
+            Waited::TooLong => Err(Error::Hung {
                 dead: running.end(),
                 runtime: self.runtime,
                 verb: self.verb,
@@ -202,6 +215,13 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
+/// How waiting for it ended.
+enum Waited {
+    Ended(ExitStatus),
+    GivenUp,
+    TooLong,
+}
+
 /// A runtime that was spawned. When this goes, it is dead, with what was in its session.
 struct Running {
     child: Child,
@@ -222,13 +242,27 @@ impl Running {
         }
     }
 
-    /// How it ended; `None` if it did not in time.
-    fn wait(&mut self, deadline: Instant) -> Result<Option<ExitStatus>, Error> {
-        if !self.process.wait(Some(deadline.saturating_duration_since(Instant::now())))? {
-            return Ok(None);
+    /// Waits for its end, that it is given up, or for the deadline.
+    fn wait(&mut self, deadline: Instant, bell: &Bell<'_>) -> Result<Waited, Error> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).map_err(|_| Errno::OVERFLOW);
+            let left = left.map_err(Error::system("wait for an OCI runtime"))?;
+            let mut fds = [
+                PollFd::new(&self.process, PollFlags::IN),
+                PollFd::from_borrowed_fd(bell.fd.as_fd(), PollFlags::IN),
+            ];
+            let woken = match poll(&mut fds, Some(&left)) {
+                Err(Errno::INTR) => continue,
+                woken => woken.map_err(Error::system("wait for an OCI runtime"))?,
+            };
+            if !fds[0].revents().is_empty() {
+                break;
+            }
+            return Ok(if woken > 0 { Waited::GivenUp } else { Waited::TooLong });
         }
         self.ended = true;
-        self.child.wait().map(Some).map_err(Error::system("wait for an OCI runtime"))
+        self.child.wait().map(Waited::Ended).map_err(Error::system("wait for an OCI runtime"))
     }
 
     /// Ends it; whether it is dead.

@@ -50,6 +50,16 @@ pub enum Error {
         /// It is dead. If not, it dies when the kernel lets go of it.
         dead: bool,
     },
+    /// It was given up by [`Cancel`](crate::Cancel), and killed with all that was still in its session.
+    #[error("{runtime} {verb} {id} was given up")]
+    GivenUp {
+        /// The runtime's name.
+        runtime: String,
+        /// The verb that was at work.
+        verb: &'static str,
+        /// The container.
+        id: String,
+    },
     /// It ended with an error.
     #[error("{runtime} {verb} {id}: {message}")]
     Refused {

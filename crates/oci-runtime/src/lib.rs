@@ -23,6 +23,7 @@
 //! pipes that the container keeps open, it leaves a process's file to a temporary folder, and it has no console socket.
 
 mod call;
+mod cancel;
 mod classify;
 mod console;
 mod create;
@@ -45,6 +46,7 @@ mod version;
 use std::path::PathBuf;
 
 pub use call::Streams;
+pub use cancel::Cancel;
 pub use console::Console;
 pub use create::Create;
 pub use error::{Case, Error};
@@ -54,7 +56,7 @@ pub use state::{State, Status};
 pub use version::{Version, probe};
 
 /// An OCI runtime and the place where it keeps its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Runtime {
     /// The program ([`find`]).
     pub program: PathBuf,
@@ -62,4 +64,6 @@ pub struct Runtime {
     pub root: PathBuf,
     /// Cgroups are made by systemd: `cgroupsPath` is `slice:prefix:name`.
     pub systemd_cgroup: bool,
+    /// By which its calls can be given up.
+    pub cancel: Cancel,
 }

@@ -6,6 +6,7 @@
 //! stdio. Nothing of it dies with the daemon by itself, so whatever ends it needs the record alone: steps/rootfs.rs and
 //! steps/oci.rs.
 
+mod check;
 mod options;
 pub mod orphans;
 
@@ -16,16 +17,15 @@ use std::{
 };
 
 use host_cgroup::{Hierarchies, Kernel, WholePlan};
-use oci_runtime::{Console, Streams};
+use oci_runtime::{Cancel, Console, Streams};
 use proc_id::Process;
 use serde::{Deserialize, Serialize};
 
+pub use check::check;
 pub use options::OciOptions;
 
 use crate::{Error, config::Config, layout, record::RunDir, request::Request, stdio::Stdio};
 
-/// How long the OCI runtime may take to say which version it is.
-const PROBE_WAIT: Duration = Duration::from_secs(5);
 /// How long it may take to send a terminal that it has made by then.
 const CONSOLE_WAIT: Duration = Duration::from_secs(2);
 /// The name of a file that it writes a pid to, in the run directory, for the time of a call.
@@ -76,6 +76,10 @@ impl OciRecord {
         let named = options.program()?.or_else(|| config.oci_runtime());
         let program = oci_runtime::find(named.as_deref())?;
         let root = match options.root()? {
+            // Whoever shares it may have a container of this id: that is looked for before anything of it is called ours.
+            Some(root) if root.join(namespace).join(&request.id).exists() => {
+                return Err(Error::AlreadyExists { id: request.id.clone() });
+            }
             Some(root) => root.join(namespace),
             None => dir.dir().path().join(layout::OCI),
         };
@@ -88,12 +92,15 @@ impl OciRecord {
                 remedy: "leave it out".to_owned(),
             });
         }
-        let cgroup = match &request.cgroups_path {
-            Some(path) => WholePlan::new(&Kernel, &Hierarchies::detect()?, path)?,
-            None => WholePlan::default(),
-        };
-        // A path in systemd's form is what a kubelet with systemd's driver gives to every runtime.
+        // A path in systemd's form is what a kubelet with systemd's driver gives to every runtime. Without systemd it is
+        // one relative to where the OCI runtime happens to be, and which that is we do not know.
         let systemd_cgroup = options.systemd_cgroup || (request.cgroups_by_systemd && has_systemd);
+        let cgroup = match &request.cgroups_path {
+            Some(path) if systemd_cgroup || !request.cgroups_by_systemd => {
+                WholePlan::new(&Kernel, &Hierarchies::detect()?, path)?
+            }
+            _ => WholePlan::default(),
+        };
         Ok(Self { program, root, systemd_cgroup, cgroup })
     }
 
@@ -119,22 +126,16 @@ impl OciRecord {
             program: self.program.clone(),
             root: self.root.clone(),
             systemd_cgroup: self.systemd_cgroup,
+            cancel: Cancel::default(),
         }
     }
 }
 
-/// Looks once whether the program can serve.
-pub fn check(program: &Path) -> Result<(), Error> {
-    let version = oci_runtime::probe(program, Instant::now() + PROBE_WAIT)?;
-    tracing::info!(program = %program.display(), name = version.name, version = version.version, "the OCI runtime");
-    Ok(())
-}
-
 impl Oci {
-    /// For the container `id`; `folder` is its run directory.
-    pub fn new(record: &OciRecord, id: &str, folder: &Path, options: &OciOptions) -> Self {
+    /// For the container `id`; `folder` is its run directory. What it calls is given up by `cancel`.
+    pub fn new(record: &OciRecord, id: &str, folder: &Path, options: &OciOptions, cancel: Cancel) -> Self {
         Self {
-            runtime: record.runtime(),
+            runtime: oci_runtime::Runtime { cancel, ..record.runtime() },
             id: id.to_owned(),
             folder: folder.to_owned(),
             cgroup: record.cgroup.clone(),
@@ -160,7 +161,7 @@ impl Oci {
         stdio: &mut Stdio,
         deadline: Instant,
     ) -> Result<Process, Error> {
-        let (console, streams) = self.ends(terminal, stdio, CONSOLE)?;
+        let (console, streams) = self.ends(terminal, stdio, CONSOLE, true)?;
         let what = oci_runtime::Create {
             id: &self.id,
             bundle,
@@ -176,16 +177,17 @@ impl Oci {
     }
 
     /// Executes a process in it, which may be dead already. `number` tells it from others that are made at the same
-    /// time.
+    /// time; `cancel` gives it up.
     pub(crate) fn exec(
         &self,
         process: &[u8],
         terminal: bool,
         number: &str,
         stdio: &mut Stdio,
+        cancel: Cancel,
         deadline: Instant,
     ) -> Result<Process, Error> {
-        let (console, streams) = self.ends(terminal, stdio, &format!("{CONSOLE}-{number}"))?;
+        let (console, streams) = self.ends(terminal, stdio, &format!("{CONSOLE}-{number}"), false)?;
         let what = oci_runtime::Exec {
             id: &self.id,
             process,
@@ -193,7 +195,8 @@ impl Oci {
             console: console.as_ref(),
             streams,
         };
-        let process = self.runtime.exec(what, deadline)?;
+        let runtime = oci_runtime::Runtime { cancel, ..self.runtime.clone() };
+        let process = runtime.exec(what, deadline)?;
         match adopt(console, stdio, deadline) {
             Ok(()) => Ok(process),
             Err(e) => {
@@ -236,11 +239,16 @@ impl Oci {
         terminal: bool,
         stdio: &mut Stdio,
         name: &str,
+        is_first: bool,
     ) -> Result<(Option<Console>, Streams), Error> {
-        let (uid, gid) = self.options.io;
-        stdio.give_to(uid, gid)?;
         if terminal {
             return Ok((Some(Console::listen(&self.folder, name)?), Streams::default()));
+        }
+        match self.options.io {
+            // A container's end is that of all who could write there; an exec may leave somebody behind.
+            (0, 0) if is_first => {}
+            (0, 0) => stdio.put_pipes_behind()?,
+            owner => stdio.put_pipes_of(owner)?,
         }
         let [stdin, stdout, stderr] = stdio.take_ends()?;
         Ok((None, Streams { stdin, stdout, stderr }))

@@ -10,6 +10,7 @@ mod fifo;
 mod file;
 pub mod gated;
 mod logger;
+mod relay;
 mod target;
 mod terminal;
 mod uri;
@@ -17,7 +18,7 @@ mod uri;
 use std::os::fd::OwnedFd;
 
 use rustix::{
-    fs::OFlags,
+    fs::{FileType, OFlags},
     termios::{Winsize, tcsetwinsize},
 };
 
@@ -25,8 +26,8 @@ use crate::{Error, record::StdioPaths};
 
 use fifo::open_end;
 pub use logger::reserve_numbers;
+pub use relay::{Owner, Relay};
 pub use target::{Target, Targets};
-pub use terminal::Terminal;
 
 /// What is open for a container.
 #[derive(Debug, Default)]
@@ -38,7 +39,7 @@ pub struct Stdio {
     /// For the logger, where there is one, until it is spawned.
     pub logger: Option<logger::Streams>,
     /// What the daemon is to copy, until it begins.
-    pub terminal: Option<Terminal>,
+    pub relay: Option<Relay>,
     /// The terminal's master, for its size.
     master: Option<OwnedFd>,
     held_stdin: Option<OwnedFd>,
@@ -67,7 +68,7 @@ impl Stdio {
     pub fn take_ends(&mut self) -> Result<[Option<OwnedFd>; 3], Error> {
         let ends = [self.stdin.take(), self.stdout.take(), self.stderr.take()];
         for end in ends.iter().flatten() {
-            terminal::with_waiting(end).map_err(Error::system("set up its stdio"))?;
+            relay::with_waiting(end).map_err(Error::system("set up its stdio"))?;
         }
         Ok(ends)
     }
@@ -76,27 +77,53 @@ impl Stdio {
     pub fn adopt_terminal(&mut self, master: OwnedFd) -> Result<(), Error> {
         let failed = Error::system("set up a terminal");
         let own = (|| {
-            terminal::without_waiting(&master)?;
+            relay::without_waiting(&master)?;
             if let Some(output) = &self.stdout {
-                terminal::without_waiting(output)?;
+                relay::without_waiting(output)?;
             }
-            master.try_clone()
+            Ok::<_, std::io::Error>((master.try_clone()?, master.try_clone()?))
         })();
-        self.master = Some(own.map_err(failed)?);
-        self.terminal = Some(Terminal { master, input: self.stdin.take(), output: self.stdout.take() });
+        let (own, to) = own.map_err(failed)?;
+        self.master = Some(own);
+        let input = self.stdin.take().map(|input| (input, to));
+        self.relay = Some(Relay { input, outputs: vec![(master, self.stdout.take())] });
         Ok(())
     }
 
-    /// Gives the ends to this user: a process that is not root can open them anew by `/proc/self/fd`.
-    pub fn give_to(&self, uid: u32, gid: u32) -> Result<(), Error> {
-        if uid == 0 && gid == 0 {
-            return Ok(());
+    /// The process gets pipes for its output instead of the client's FIFOs, which go behind them: what it leaves behind
+    /// then does not keep the client's end open for ever.
+    pub fn put_pipes_behind(&mut self) -> Result<(), Error> {
+        let is_fifo = |end: &OwnedFd| {
+            rustix::fs::fstat(end).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo)
+        };
+        self.put_pipes((0, 0), false, is_fifo)
+    }
+
+    /// It gets pipes for everything, and they are this user's: a process that is not root can open them anew by
+    /// `/proc/self/fd`. The client's FIFOs and files stay whose they are.
+    pub fn put_pipes_of(&mut self, owner: Owner) -> Result<(), Error> {
+        self.put_pipes(owner, true, |_| true)
+    }
+
+    fn put_pipes(
+        &mut self,
+        owner: Owner,
+        input: bool,
+        wanted: impl Fn(&OwnedFd) -> bool,
+    ) -> Result<(), Error> {
+        let failed = |e| Error::system("make pipes for its stdio")(e);
+        let mut relay = Relay { input: None, outputs: vec![] };
+        if input && let Some(end) = self.stdin.take() {
+            let (own, copied) = relay::before_input(end, owner).map_err(failed)?;
+            (self.stdin, relay.input) = (Some(own), Some(copied));
         }
-        for end in [&self.stdin, &self.stdout, &self.stderr].into_iter().flatten() {
-            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-            rustix::fs::fchown(end, Some(uid), Some(gid))
-                .map_err(Error::system("give its stdio to IoUid"))?;
+        for slot in [&mut self.stdout, &mut self.stderr] {
+            let Some(end) = slot.take_if(|end| wanted(end)) else { continue };
+            let (own, copied) = relay::before_output(end, owner).map_err(failed)?;
+            *slot = Some(own);
+            relay.outputs.push(copied);
         }
+        self.relay = Some(relay).filter(|relay| relay.input.is_some() || !relay.outputs.is_empty());
         Ok(())
     }
 
@@ -126,15 +153,15 @@ impl Stdio {
         let (master, slave) = terminal::pty()?;
         let copies = (|| {
             if let Some(output) = &self.stdout {
-                terminal::without_waiting(output)?;
+                relay::without_waiting(output)?;
             }
-            Ok::<_, std::io::Error>((slave.try_clone()?, master.try_clone()?))
+            Ok::<_, std::io::Error>((slave.try_clone()?, master.try_clone()?, master.try_clone()?))
         })();
-        let (copy, own) = copies.map_err(failed)?;
-        let input = self.stdin.replace(copy);
+        let (copy, own, to) = copies.map_err(failed)?;
+        let input = self.stdin.replace(copy).map(|input| (input, to));
         let output = self.stdout.replace(slave);
         self.master = Some(own);
-        self.terminal = Some(Terminal { master, input, output });
+        self.relay = Some(Relay { input, outputs: vec![(master, output)] });
         Ok(())
     }
 
@@ -171,7 +198,7 @@ impl Stdio {
         self.stdout = None;
         self.held_stdin = None;
         self.stderr = None;
-        self.terminal = None;
+        self.relay = None;
     }
 }
 

@@ -7,24 +7,13 @@
 use std::os::fd::OwnedFd;
 
 use rustix::{
-    fs::{OFlags, fcntl_getfl, fcntl_setfl},
     io::Errno,
     pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt},
     termios::{OptionalActions, OutputModes, tcgetattr, tcsetattr},
 };
 
+use super::relay::without_waiting;
 use crate::Error;
-
-/// What is to be copied. None of its ends makes anybody wait.
-#[derive(Debug)]
-pub struct Terminal {
-    /// The pty's master.
-    pub master: OwnedFd,
-    /// Where input comes from; `None`: nowhere.
-    pub input: Option<OwnedFd>,
-    /// Where output goes; `None`: nowhere.
-    pub output: Option<OwnedFd>,
-}
 
 /// Makes a pty: its master and its slave.
 pub fn pty() -> Result<(OwnedFd, OwnedFd), Error> {
@@ -45,14 +34,4 @@ fn make() -> Result<(OwnedFd, OwnedFd), Errno> {
     tcsetattr(&slave, OptionalActions::Now, &modes)?;
     without_waiting(&master)?;
     Ok((master, slave))
-}
-
-/// Makes reads and writes not wait.
-pub fn without_waiting(fd: &OwnedFd) -> Result<(), Errno> {
-    fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)
-}
-
-/// Makes reads and writes wait.
-pub fn with_waiting(fd: &OwnedFd) -> Result<(), Errno> {
-    fcntl_setfl(fd, fcntl_getfl(fd)? - OFlags::NONBLOCK)
 }

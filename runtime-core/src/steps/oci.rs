@@ -7,7 +7,7 @@
 
 use std::{
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,7 @@ use crate::{
     launcher::reap,
     layout,
     oci::{Oci, OciRecord},
-    record::{Record, RunDir},
+    record::{BundleId, Record, RunDir},
 };
 
 /// What the OCI runtime's own delete is given at least, whatever is left of the time.
@@ -48,7 +48,8 @@ impl Step<Cx<'_>> for OciStep {
         let Cx { record, dir, work: Work::Ordinary(work), .. } = cx else { return Ok(()) };
         let (request, container) = (work.request, work.container);
         let mut stdio = std::mem::take(&mut container.live().stdio);
-        let oci = Oci::new(&work.plan.oci, &request.id, dir.dir().path(), work.options);
+        let oci =
+            Oci::new(&work.plan.oci, &request.id, dir.dir().path(), work.options, container.cancel.clone());
         let created = oci.create(&request.bundle, request.stdio.terminal, &mut stdio, work.deadline);
         // What was not handed over is still wanted: a client may close its input before Start.
         container.live().stdio = stdio;
@@ -73,7 +74,7 @@ impl Step<Cx<'_>> for OciStep {
         let Some(oci) = cx.record.oci.clone() else { return Ok(Undone::WasAbsent) };
         let was_there = end_all(cx.record, &oci, deadline)?;
         let state = oci.state(&cx.record.id);
-        let had_state = state.exists();
+        let had_state = state.exists() && is_ours(cx.record, &oci, cx.dir);
         if had_state {
             delete(&oci, &cx.record.id, deadline);
             // It may have found somebody whom we did not.
@@ -138,15 +139,40 @@ fn processes(record: &Record) -> Result<Vec<Process>, Error> {
 /// Has the OCI runtime delete what it knows. Whatever it says: what is left is looked for.
 fn delete(oci: &OciRecord, id: &str, deadline: Instant) {
     let until = deadline.checked_sub(REST).unwrap_or(deadline).max(Instant::now() + DELETE_WAIT);
-    match oci.runtime().delete(id, true, until) {
+    let runtime = oci.runtime();
+    // By force only where it has to be: a newer runc waits for 100 ms then.
+    let deleted = runtime.delete(id, false, until).or_else(|e| match e.case() {
+        Some(oci_runtime::Case::Absent) => Ok(()),
+        _ => runtime.delete(id, true, until),
+    });
+    match deleted {
         Ok(()) => {}
-        Err(e) if e.case() == Some(oci_runtime::Case::Absent) => {}
         Err(e) => tracing::warn!(
             id,
             error = Error::from(e).chain(),
             "the OCI runtime did not delete the container: it is done without it"
         ),
     }
+}
+
+/// Whether what has the container's id is it: where `Root` is shared, it may be somebody's who was there between our look
+/// and our create.
+fn is_ours(record: &Record, oci: &OciRecord, dir: &RunDir) -> bool {
+    if oci.root == own_root(dir) {
+        return true;
+    }
+    match oci.runtime().state(&record.id, Instant::now() + DELETE_WAIT) {
+        // Ours may be gone by now.
+        Ok(state) => {
+            !BundleId::of(&state.bundle).is_ok_and(|now| now.is_some_and(|now| now != record.bundle))
+        }
+        // Cut off in the midst of its create.
+        Err(_) => true,
+    }
+}
+
+fn own_root(dir: &RunDir) -> PathBuf {
+    dir.dir().path().join(layout::OCI)
 }
 
 fn remove_folder(folder: &Path) -> Result<(), Error> {
@@ -158,8 +184,7 @@ fn remove_folder(folder: &Path) -> Result<(), Error> {
 
 /// Removes the folder of the OCI runtime's state where that is ours alone, in the run directory.
 fn forget_root(root: &Path, dir: &RunDir) -> Result<(), Error> {
-    let own = dir.dir().path().join(layout::OCI);
-    if root == own { remove_folder(&own) } else { Ok(()) }
+    if root == own_root(dir) { remove_folder(root) } else { Ok(()) }
 }
 
 impl Step<Cx<'_>> for OciStartStep {

@@ -16,7 +16,8 @@ use crate::{
 
 /// How long a Create that was cancelled may take to roll back (containerd waits for 5 s).
 const CANCEL_WAIT: Duration = Duration::from_secs(4);
-/// How long those that are just being executed in an ordinary container are waited for.
+/// How long those that are just being executed in an ordinary container are waited for, and as long again when they were
+/// given up.
 const EXECS_WAIT: Duration = Duration::from_secs(1);
 /// How long the undo may take. CRI waits for 10 s, and has no loggers: theirs is added.
 const UNWIND_WAIT: Duration = Duration::from_secs(8);
@@ -50,6 +51,7 @@ impl Runtime {
         if let Some(process) = container.process() {
             process.signal(Signal::KILL)?;
         }
+        container.cancel.cancel();
         self.unwind_container(&container, Remains::Tombstone, deadline)
     }
 
@@ -79,7 +81,8 @@ impl Runtime {
             live.cancelled = true;
             live.process.clone().filter(|_| live.state == State::Creating)
         };
-        // The launcher's end makes the step that waits for it fail at once.
+        // The launcher's end makes the step that waits for it fail at once, and so does that of the OCI runtime.
+        container.cancel.cancel();
         if let Some(process) = process
             && let Err(e) = process.signal(Signal::KILL)
         {
@@ -117,7 +120,7 @@ impl Runtime {
     ) -> Result<(u32, Exit), Error> {
         let id = &container.id;
         // Whoever is just being executed in it gets as far as he can, and is seen.
-        container.close_execs(deadline.min(Instant::now() + EXECS_WAIT));
+        container.close_execs(EXECS_WAIT, deadline.min(Instant::now() + 2 * EXECS_WAIT));
         let mut work = container.work();
         let before = container.snapshot();
         // Another Delete was faster, or a Start: both are known only now.
@@ -170,6 +173,7 @@ impl Runtime {
         if before.pid != 0 {
             for exec in container.execs() {
                 self.exec_exited(container, &exec);
+                exec.cut_off();
             }
             container.ended(exit);
             self.tell_exit(container);

@@ -117,7 +117,9 @@ impl Bench {
             .only_marked()
             .marker(&namespace)
             .marker(scratch.path().to_string_lossy())
-            .root(&root);
+            .root(&root)
+            // Which OCI runtime can serve: a note on a program.
+            .except(root.join(".oci").to_string_lossy());
         Some(Self {
             faults: Faults::new(scratch.path().join("faults")),
             events: Events::new(format!("{address}.ttrpc").into()),
@@ -352,7 +354,8 @@ impl Bench {
             .only_marked()
             .marker(&self.namespace)
             .marker(self.scratch.path().to_string_lossy())
-            .root(&self.root);
+            .root(&self.root)
+            .except(self.root.join(".oci").to_string_lossy());
         // The sockets' names are hashes: every group that a test names is an id of one of its bundles.
         for (id, _) in &*self.logs.borrow() {
             scope = scope.marker(self.socket(id).to_string_lossy());

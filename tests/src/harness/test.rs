@@ -206,6 +206,8 @@ impl Test {
             .marker(self.scratch.path().to_string_lossy())
             .marker(self.scratch.namespace())
             .root(self.scratch.root())
+            // Which OCI runtime can serve: a note on a program.
+            .except(self.scratch.root().join(".oci").to_string_lossy())
             .shared_folder(cri::RESULTS)
             .shared_folder("/run/containerd/runc");
         for daemon in self.daemons.lock().unwrap_or_else(PoisonError::into_inner).iter() {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use oci_runtime::{Case, Error, Runtime, Status, Streams, probe};
+use oci_runtime::{Cancel, Case, Error, Runtime, Status, Streams, probe};
 
 use crate::ground::{Ended, Ground, double, on_both, process, reap, soon, with_stdout};
 
@@ -115,8 +115,12 @@ fn what_is_no_runtime_says_what_to_do() {
 #[test]
 fn a_stranger_is_not_taken_for_init() {
     let dir = tempfile::tempdir().unwrap();
-    let runtime =
-        Runtime { program: double("stranger.sh"), root: dir.path().to_owned(), systemd_cgroup: false };
+    let runtime = Runtime {
+        program: double("stranger.sh"),
+        root: dir.path().to_owned(),
+        systemd_cgroup: false,
+        cancel: Cancel::default(),
+    };
     let pid_file = dir.path().join("pid");
     let what = oci_runtime::Create {
         id: "c1",

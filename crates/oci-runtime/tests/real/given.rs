@@ -2,7 +2,7 @@
 
 use std::{env, process::Command};
 
-use oci_runtime::Runtime;
+use oci_runtime::{Cancel, Runtime};
 
 use crate::ground::{double, soon};
 
@@ -12,7 +12,8 @@ fn no_descriptor_and_nothing_of_a_service_manager() {
     const INNER: &str = "OCI_RUNTIME_TEST_INNER";
     if env::var_os(INNER).is_some() {
         let root = env::temp_dir();
-        let runtime = Runtime { program: double("spy.sh"), root, systemd_cgroup: false };
+        let runtime =
+            Runtime { program: double("spy.sh"), root, systemd_cgroup: false, cancel: Cancel::default() };
         println!("{}", runtime.features(soon()).unwrap());
         return;
     }

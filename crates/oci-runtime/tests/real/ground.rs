@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use oci_runtime::{Create, Error, Exec, Runtime, Streams};
+use oci_runtime::{Cancel, Create, Error, Exec, Runtime, Streams};
 use proc_id::Process;
 use rustix::{
     pipe::{PipeFlags, pipe_with},
@@ -123,7 +123,12 @@ impl Ground {
             symlink("busybox", bin.join(name)).unwrap();
         }
         fs::write(dir.path().join("rootfs/etc/plain"), "no program").unwrap();
-        let runtime = Runtime { program, root: dir.path().join("root"), systemd_cgroup: false };
+        let runtime = Runtime {
+            program,
+            root: dir.path().join("root"),
+            systemd_cgroup: false,
+            cancel: Cancel::default(),
+        };
         let cgroup =
             format!("oci-runtime-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         Ok(Self { name: name.to_owned(), runtime, dir, cgroup })

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use oci_runtime::{Case, Create, Error, Runtime, Status, Streams};
+use oci_runtime::{Cancel, Case, Create, Error, Runtime, Status, Streams};
 use proc_id::Process;
 use rustix::process::{getpid, set_child_subreaper};
 
@@ -16,7 +16,12 @@ use crate::ground::{Ended, Ground, double, eventually, on_both, reap, soon};
 on_both!(a_hook_that_hangs);
 
 fn hanging(root: &Path) -> Runtime {
-    Runtime { program: double("hangs.sh"), root: root.to_owned(), systemd_cgroup: false }
+    Runtime {
+        program: double("hangs.sh"),
+        root: root.to_owned(),
+        systemd_cgroup: false,
+        cancel: Cancel::default(),
+    }
 }
 
 /// The double's own pid and that of what it started.
@@ -63,6 +68,28 @@ fn it_is_ended_at_the_deadline_with_what_it_has_started() {
         assert!(other.is_dead().unwrap());
         assert_eq!(reap(&other), Ended::Killed(9));
     }
+}
+
+/// Long before its deadline, by whoever does not want it any more; and what comes later is not begun.
+#[test]
+fn it_is_given_up_with_what_it_has_started() {
+    set_child_subreaper(Some(getpid())).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = hanging(dir.path());
+    let other = std::thread::scope(|scope| {
+        let creating = scope.spawn(|| create(&runtime, Instant::now() + Duration::from_secs(60)));
+        let (own, other) = pids(dir.path());
+        runtime.cancel.cancel();
+        let error = creating.join().unwrap().unwrap_err();
+        assert!(matches!(error, Error::GivenUp { verb: "create", .. }), "{error}");
+        assert_eq!(error.to_string(), "hangs.sh create c1 was given up");
+        assert!(!Path::new(&format!("/proc/{own}")).exists());
+        other
+    });
+    let other = Process::of_child(other).unwrap();
+    assert_eq!(reap(&other), Ended::Killed(9));
+    let error = create(&runtime, Instant::now() + Duration::from_secs(60)).unwrap_err();
+    assert!(matches!(error, Error::GivenUp { .. }), "{error}");
 }
 
 /// A real runtime in the middle of a create: its hook is killed with it, and what is left is what the docs of `create`

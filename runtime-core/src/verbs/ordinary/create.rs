@@ -73,6 +73,7 @@ impl Runtime {
         set_child_subreaper(Some(getpid())).map_err(Error::system("become the sub-reaper"))?;
         fault::point("plan.before")?;
         let oci = OciRecord::plan(request, &options, config, &self.namespace, dir)?;
+        oci::check(&self.layout, &oci.program)?;
         let place = request.bundle.join(layout::ROOTFS);
         let rootfs = tree.as_ref().map(|tree| Mounted { id: tree.id(), place });
         let ordinary = OrdinaryPlan { oci, rootfs };
@@ -97,7 +98,7 @@ impl Runtime {
             Work::Ordinary(mut work) => work.made.take(),
             _ => None,
         };
-        result.map_err(|e| explained(e, &ordinary.oci))?;
+        result?;
         let (oci, process) = made.ok_or_else(|| Error::NotFound { id: request.id.clone() })?;
         let whole = Hierarchies::detect()
             .and_then(|all| WholePlan::of_process(&Kernel, &all, process.pid().unsigned_abs()));
@@ -110,16 +111,5 @@ impl Runtime {
         tracing::debug!(id = request.id, txid = record.txid, plan = ?ordinary, "given to the OCI runtime");
         commit(container, record, dir, deadline)?;
         Ok(Made { process, words: None, gate: None, oci: Some(oci), plan })
-    }
-}
-
-/// A runtime that fails may be none at all, or too old a one: then that is the better error.
-fn explained(error: Error, oci: &OciRecord) -> Error {
-    let Error::Oci(oci_runtime::Error::Refused { case: oci_runtime::Case::Other, .. }) = &error else {
-        return error;
-    };
-    match oci::check(&oci.program) {
-        Err(unusable @ Error::Oci(oci_runtime::Error::Unusable { .. })) => unusable,
-        _ => error,
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use proc_id::Process;
 use rustix::process::Signal;
 use serde_json::Value;
 use vmm_api::Reason;
@@ -30,6 +31,8 @@ use crate::{
 const START_WAIT: Duration = Duration::from_secs(20);
 /// How long a process that must not be may take to be dead.
 const DYING: Duration = Duration::from_secs(2);
+/// How long it is waited until the record is asked for again.
+const PAUSE: Duration = Duration::from_millis(2);
 /// The exit status of a process that never ran.
 const NEVER_RAN: u32 = 128;
 
@@ -96,28 +99,20 @@ impl Runtime {
         let deadline = Instant::now() + fault::deadline("deadline.exec", START_WAIT);
         let number = layout::random_hex(layout::TXID_BYTES)?;
         fault::point("exec.before")?;
-        let process = oci.exec(&exec.spec, exec.stdio.terminal, &number, &mut stdio, deadline)?;
-        let process = Arc::new(process);
-        let pid = process.pid().unsigned_abs();
-        let recorded = fault::point("exec.made").map_err(Error::from).and_then(|()| {
-            let mut work = container.work();
-            let gone = || Error::Ended { id: container.id.clone() };
-            let (dir, record) = work.file.as_mut().ok_or_else(gone)?;
-            record.execs.insert(exec.id.clone(), process.id().clone());
-            dir.write(record)
-        });
-        if let Err(e) = recorded {
-            process.signal(Signal::KILL)?;
-            process.wait(Some(DYING))?;
+        let process =
+            oci.exec(&exec.spec, exec.stdio.terminal, &number, &mut stdio, exec.cancel.clone(), deadline)?;
+        if let Err(e) =
+            fault::point("exec.made").map_err(Error::from).and_then(|()| note(container, exec, &process))
+        {
+            // One that does not die at once is in the container's cgroup, and ends with it.
+            if process.signal(Signal::KILL).is_err() || !process.wait(Some(DYING)).unwrap_or(false) {
+                tracing::warn!(id = container.id, exec = exec.id, pid = process.pid(), "it does not die");
+            }
             reap(&process);
             return Err(e);
         }
-        let mut live = exec.live();
-        if live.closed {
-            stdio.close_stdin();
-        }
-        (live.state, live.pid, live.process, live.stdio) = (ExecState::Running, pid, Some(process), stdio);
-        Ok(pid)
+        exec.runs(Arc::new(process), stdio);
+        Ok(exec.snapshot().1)
     }
 
     /// Its process has ended. Waits for its Start: that is told first.
@@ -183,6 +178,22 @@ impl Runtime {
         let (_, pid, exit) = exec.snapshot();
         Ok((exec, pid, exit.unwrap_or_else(|| Exit::now(0, Reason::NeverRan))))
     }
+}
+
+/// Writes down who it is. One that has ended meanwhile need not be known to anybody but us: it is not waited for
+/// whoever is at work, for he may be waiting for the container's end, which waits for us to reap.
+fn note(container: &Container, exec: &Exec, process: &Process) -> Result<(), Error> {
+    while !process.is_dead()? {
+        let Some(mut work) = container.try_work() else {
+            process.wait(Some(PAUSE))?;
+            continue;
+        };
+        let gone = || Error::Ended { id: container.id.clone() };
+        let (dir, record) = work.file.as_mut().ok_or_else(gone)?;
+        record.execs.insert(exec.id.clone(), process.id().clone());
+        return dir.write(record);
+    }
+    Ok(())
 }
 
 /// Only a container that runs has room for another process.

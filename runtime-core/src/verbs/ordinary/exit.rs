@@ -11,6 +11,9 @@ use crate::{Runtime, container::Container, launcher::reap, oci::Oci, record::Exi
 /// How long what is left may take to be dead.
 const DYING: Duration = Duration::from_secs(2);
 
+/// How long the OCI runtime may take to see that it has joined what is dead.
+const JOINING: Duration = Duration::from_millis(500);
+
 impl Runtime {
     /// How its first process has ended.
     pub(in crate::verbs) fn exit_of_ordinary(&self, container: &Container) -> Exit {
@@ -26,7 +29,7 @@ impl Runtime {
     pub(in crate::verbs) fn end_rest(&self, container: &Container, oci: &Oci) {
         let deadline = Instant::now() + DYING;
         // Those that are just made have joined what is dead, or do not get that far.
-        container.close_execs(deadline);
+        container.close_execs(JOINING, deadline);
         if let Err(e) = oci.cgroup().kill(&Kernel, deadline) {
             tracing::warn!(id = container.id, error = %e, "what the container has left was not ended");
         }

@@ -1,0 +1,100 @@
+//! What a process that is executed in an ordinary container leaves behind, and what becomes of one whose container ends
+//! meanwhile.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
+
+use std::time::{Duration, Instant};
+
+use containerd_shim_protos::api::Status;
+use urunc_tests::direct::{Bench, Bundle, Executed, Shim, Spec, eventually};
+
+const SLEEPS: &str = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+/// More than what a Delete of an exec may wait for who was left behind.
+const LONG: Duration = Duration::from_secs(8);
+
+fn run(bench: &Bench, id: &str) -> (Shim, Bundle) {
+    let bundle = bench.ordinary(id, &Spec::busybox(SLEEPS));
+    let shim = bench.start(&bundle);
+    shim.client.create(&bundle).unwrap();
+    shim.client.start(id).unwrap();
+    bundle.output.as_ref().unwrap().wait_for("ready");
+    (shim, bundle)
+}
+
+/// A service that was started by an exec goes on, and its client gets the end of the output all the same: whether the
+/// service is silent or speaks all the time.
+#[test]
+fn what_an_exec_leaves_behind_goes_on_and_does_not_keep_its_output() {
+    let Some(bench) = Bench::released() else { return };
+    let (shim, bundle) = run(&bench, "c1");
+    let before = bench.members("c1").len();
+    let talks = "while :; do echo again; sleep 0.01; done";
+    let scripts = [
+        ("silent", false, "echo first; sleep 1000 & echo last".to_owned()),
+        ("talks", false, format!("echo first; ({talks}) & echo last")),
+        ("terminal", true, format!("trap '' HUP; echo first; ({talks}) & echo last")),
+    ];
+    for (n, (name, terminal, script)) in scripts.iter().enumerate() {
+        let args = ["/bin/sh", "-c", script];
+        let exec = match terminal {
+            true => Executed::on_a_terminal(&bundle, name, &args),
+            false => Executed::new(&bundle, name, &args),
+        };
+        shim.client.execute(&exec);
+        assert_eq!(shim.client.wait_exec(&exec), Ok(0), "{name}");
+        let began = Instant::now();
+        shim.client.delete_exec(&exec).unwrap();
+        assert!(began.elapsed() < LONG, "the Delete of {name} took {:?}", began.elapsed());
+        let said = exec.output.to_end();
+        assert!(said.contains("first") && said.contains("last"), "{name}: {said:?}");
+        if !terminal {
+            assert!(bench.members("c1").len() > before + n, "what {name} has left behind is gone");
+        }
+    }
+    assert_eq!(shim.client.status("c1"), Ok(Status::RUNNING));
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
+/// All that it has said is there, however fast it has ended, and nothing is waited for.
+#[test]
+fn the_output_of_an_exec_is_whole() {
+    let Some(bench) = Bench::released() else { return };
+    let (shim, bundle) = run(&bench, "c1");
+    for (n, terminal) in [false, true, false, true].into_iter().enumerate() {
+        let (name, args) = (format!("e{n}"), ["/bin/seq", "1", "20000"]);
+        let exec = match terminal {
+            true => Executed::on_a_terminal(&bundle, &name, &args),
+            false => Executed::new(&bundle, &name, &args),
+        };
+        shim.client.execute(&exec);
+        assert_eq!(shim.client.wait_exec(&exec), Ok(0));
+        shim.client.delete_exec(&exec).unwrap();
+        let said = exec.output.to_end();
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!((lines.len(), lines.last().copied()), (20000, Some("20000")), "{terminal}");
+    }
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
+/// The container ends right behind the Start of execs on terminals: what they have said is not lost, and who waits is
+/// answered.
+#[test]
+fn an_exec_whose_container_ends_is_answered() {
+    let Some(bench) = Bench::released() else { return };
+    for n in 0..3 {
+        let id = format!("c{n}");
+        let (shim, bundle) = run(&bench, &id);
+        let exec = Executed::on_a_terminal(&bundle, "e1", &["/bin/sh", "-c", "echo here; sleep 1000"]);
+        shim.client.execute(&exec);
+        exec.output.wait_for("here");
+        shim.client.kill(&id, 9).unwrap();
+        assert_eq!(shim.client.wait_exec(&exec), Ok(137));
+        shim.client.delete_exec(&exec).unwrap();
+        assert_eq!(exec.output.to_end(), "here\r\n");
+        eventually("the container is stopped", || shim.client.status(&id) == Ok(Status::STOPPED));
+        bench.end(&shim, bundle);
+    }
+    bench.finish();
+}

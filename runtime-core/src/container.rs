@@ -19,6 +19,7 @@ use vmm_api::Control;
 
 use crate::{
     Error,
+    contract::Keys,
     exec::Exec,
     last_words::LastWords,
     launcher::Gate,
@@ -107,6 +108,8 @@ pub struct Live {
     pub made_of: Option<BundleId>,
     /// Whether it is the pod's sandbox.
     pub is_sandbox: bool,
+    /// Of the pod's sandbox: what the annotations of the pod give of the image contract.
+    pub keys: Keys,
     /// `process.oomScoreAdj`.
     pub oom_score_adj: Option<i32>,
     /// How long its guest may take after its power button until it is killed; `None`: as long as it likes.
@@ -175,6 +178,7 @@ impl Container {
                 name: None,
                 made_of: None,
                 is_sandbox: false,
+                keys: Keys::default(),
                 oom_score_adj: None,
                 grace: None,
                 interface: None,

@@ -23,8 +23,24 @@ const DESCRIPTION: &str = "urunc.json";
 /// The most that is read of it, in bytes.
 const MOST_DESCRIPTION: u64 = 1024 * 1024;
 
+/// Whether an image is a guest's: by its `urunc.json`, or because the kernel is there that its pod's keys name.
+pub fn is_guest(root: BorrowedFd<'_>, pods: &Keys) -> Result<bool, Error> {
+    if is_described(root)? {
+        return Ok(true);
+    }
+    for path in [pods.get(contract::BINARY), pods.given(contract::BINARY)].into_iter().flatten() {
+        match handle(root, path) {
+            Ok(_) => return Ok(true),
+            Err(host_mount::Error::NotAFile { .. }) => {}
+            Err(host_mount::Error::Open { source, .. }) if is_missing(&source) => {}
+            Err(e) => return Err(unusable(contract::BINARY, path, e)),
+        }
+    }
+    Ok(false)
+}
+
 /// Whether an image has a `urunc.json`, or something else by its name: then it is to be a guest.
-pub fn is_described(root: BorrowedFd<'_>) -> Result<bool, Error> {
+fn is_described(root: BorrowedFd<'_>) -> Result<bool, Error> {
     match handle(root, DESCRIPTION) {
         Ok(_) | Err(host_mount::Error::NotAFile { .. }) => Ok(true),
         Err(host_mount::Error::Open { source, .. }) if is_missing(&source) => Ok(false),
@@ -235,6 +251,26 @@ mod tests {
         fs::create_dir(image.path().join("a")).unwrap();
         fs::write(image.path().join("a/b"), "x").unwrap();
         assert_eq!(binary().as_deref(), Some("a/b"));
+    }
+
+    #[test]
+    fn of_a_pods_images_those_are_guests_that_are_described_or_have_the_kernel() {
+        let image = tempfile::tempdir().unwrap();
+        let root = fs::File::open(image.path()).unwrap();
+        let is_guest = |binary: &str| {
+            let pair = (contract::BINARY.to_owned(), binary.to_owned());
+            is_guest(root.as_fd(), &Keys::from_pairs([(&pair.0, &pair.1)])).unwrap()
+        };
+        fs::create_dir(image.path().join("boot")).unwrap();
+        for binary in ["/boot/vmlinuz", "/boot", "YS9i", ""] {
+            assert!(!is_guest(binary), "{binary}");
+        }
+        fs::write(image.path().join("boot/vmlinuz"), "x").unwrap();
+        fs::write(image.path().join("YS9i"), "x").unwrap();
+        assert!(is_guest("/boot/vmlinuz") && is_guest("YS9i") && !is_guest("/boot"));
+        assert!(is_guest(&STANDARD.encode("/boot/vmlinuz")));
+        fs::write(image.path().join(DESCRIPTION), "{}").unwrap();
+        assert!(is_guest(""));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The request: everything that spec, annotations and the operator's configuration decide, as one pure value. It
 //! touches nothing, so its errors leave nothing behind.
 
+mod kind;
 mod sysctl;
 mod unlimited;
 
@@ -17,12 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
-    contract::{Keys, PREFIX, invalid, invalid_name},
+    contract::{Keys, invalid, invalid_name},
     hooks::Hooks,
     layout::is_identifier,
     record::StdioPaths,
 };
 
+pub use kind::{Told, told};
 pub use sysctl::Sysctl;
 pub(crate) use unlimited::ignored;
 
@@ -157,13 +159,6 @@ pub fn read_spec(bundle: &Path) -> Result<Spec, Error> {
     let path = bundle.join("config.json");
     let text = fs::read(&path).map_err(Error::file("read", &path))?;
     serde_json::from_slice(&text).map_err(|source| Error::Spec { path, source })
-}
-
-/// Whether only the image can tell that a container is a guest: its spec says nothing of it.
-pub fn may_be_ordinary(spec: &Spec) -> bool {
-    let mut annotations = spec.annotations().iter().flatten();
-    !annotations
-        .any(|(key, value)| key.starts_with(PREFIX) && !value.is_empty() || key == ROLE && value == SANDBOX)
 }
 
 impl Request {

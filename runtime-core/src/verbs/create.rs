@@ -154,6 +154,9 @@ impl Runtime {
                     live.power_button = guest.and_then(|g| g.launch.as_ref()).is_some_and(|l| l.power_button);
                     live.made_of = Some(record.bundle.clone());
                     live.is_sandbox = request.role == Role::Sandbox;
+                    if live.is_sandbox {
+                        live.keys = request.keys;
+                    }
                     live.oom_score_adj = request.oom_score_adj;
                     live.grace = config.grace;
                     live.cgroup.clone_from(&record.cgroup);

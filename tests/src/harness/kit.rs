@@ -18,6 +18,8 @@ use super::{Job, SOON, cri, env, scratch::Scratch};
 pub enum Image {
     /// The tiny guest.
     Tiny,
+    /// Its kernel alone, at [`Image::KERNEL`]: nothing in it says what it is.
+    Bare,
     /// Debian's kernel and an initrd with busybox.
     Debian,
     /// busybox, for ordinary containers.
@@ -45,10 +47,14 @@ pub fn tiny<'a>(words: &[&'a str]) -> Vec<&'a str> {
 }
 
 impl Image {
+    /// Where [`Image::Bare`] has its kernel.
+    pub const KERNEL: &str = "/unikernel/kernel";
+
     /// Its name in containerd.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tiny => "docker.io/urunc/tiny:test",
+            Self::Bare => "docker.io/urunc/bare:test",
             Self::Debian => "docker.io/urunc/debian:test",
             Self::Busybox => "docker.io/urunc/busybox:test",
             Self::Pause => "docker.io/urunc/pause:test",
@@ -60,6 +66,9 @@ impl Image {
         match self {
             Self::Busybox => {
                 return cri::pack(archive, self.name(), &guest.join("busybox"), "/bin/busybox", &APPLETS);
+            }
+            Self::Bare => {
+                return cri::pack(archive, self.name(), &guest.join("tiny.elf"), Self::KERNEL, &[]);
             }
             Self::Pause => return cri::pack(archive, self.name(), &guest.join("pause"), "/pause", &[]),
             Self::Tiny | Self::Debian => {}

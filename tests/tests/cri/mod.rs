@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
+pub mod annotations;
 pub mod failures;
 pub mod limits;
 pub mod logs;
@@ -21,6 +22,7 @@ pub mod stop;
 macro_rules! tests {
     ($name:ident, $version:ident) => {
         $crate::cri::tests! { $name, $version,
+            annotations: those_of_a_pod_make_no_guest_of_its_sidecar;
             failures: a_pod_has_files_while_it_runs;
             failures: a_create_that_fails_harms_nobody_else;
             failures: a_daemon_that_is_killed_takes_its_pod_with_it;

@@ -130,7 +130,7 @@ pub fn an_init_container_then_a_guest_with_its_sidecar(version: Version) {
                 assert_eq!(of(&node.member(&sidecar)), of(&sandbox), "{kind}");
             }
             let refused = node.call(&["exec", "-s", &guest.id, "true"]);
-            assert!(refused.stderr.contains("a kernel of its own runs there"), "{refused}");
+            assert!(refused.stderr.contains("is a guest: what runs there"), "{refused}");
             assert_eq!(
                 node.call(&["exec", "-s", &sidecar.id, "echo", "hello"]).expect(0).text().trim(),
                 "hello"

@@ -98,7 +98,7 @@ pub fn exec_and_checkpoint_are_refused_at_once_with_a_sentence(version: Version)
     Test::with(version, &[Image::Tiny], |containerd| {
         containerd.run_detached(Image::Tiny, "c", &tiny(&["hang"]));
         let refused: [(&[&str], &str); 2] = [
-            (&["task", "exec", "--exec-id", "e1", "c", "ls"], "a kernel of its own runs there"),
+            (&["task", "exec", "--exec-id", "e1", "c", "ls"], "is a guest: what runs there"),
             (&["task", "checkpoint", "c"], "the state of a guest is its monitor's memory"),
         ];
         for (args, sentence) in refused {

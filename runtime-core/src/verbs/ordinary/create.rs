@@ -2,10 +2,11 @@
 //!
 //! Nothing of the plan depends on what the steps show, so it is durable before the first of them.
 
-use std::time::Instant;
+use std::{os::fd::AsFd, time::Instant};
 
 use host_cgroup::{Hierarchies, Kernel, WholePlan};
 use host_mount::{Mounted, Tree};
+use oci_spec::runtime::Spec;
 use record_store::Lock;
 use rustix::process::{getpid, set_child_subreaper};
 
@@ -13,11 +14,12 @@ use crate::{
     CreateInput, Error, Runtime,
     config::Config,
     container::Container,
+    contract::Keys,
     image, layout,
     oci::{self, OciOptions, OciRecord},
     plan::{OrdinaryPlan, Plan, What},
     record::{Record, RunDir},
-    request::{Request, may_be_ordinary, read_spec},
+    request::{Request, Told, group_of, read_spec, told},
     steps::{CREATE, Cx, Held, OrdinaryWork, Work, ordinary_steps},
     verbs::create::{Made, commit},
 };
@@ -39,23 +41,33 @@ impl Runtime {
     ) -> Result<(Request, Option<OrdinaryInput>), Error> {
         let CreateInput { id, bundle, rootfs, stdio, .. } = input;
         let spec = read_spec(bundle)?;
-        if !may_be_ordinary(&spec) {
+        let Told::Nothing(pods) = told(&spec, self.keys_of_pod(&spec, id)?.as_ref()) else {
             return Ok((Request::new(id, bundle, &spec, rootfs.clone(), stdio.clone())?, None));
-        }
+        };
         let request = Request::ordinary(id, bundle, &spec, rootfs.clone(), stdio.clone())?;
         let (tree, is_guest) = if rootfs.is_empty() {
             let root = std::fs::File::open(&request.root).map_err(Error::file("open", &request.root))?;
-            (None, image::is_described(std::os::fd::AsFd::as_fd(&root))?)
+            (None, image::is_guest(root.as_fd(), &pods)?)
         } else {
             let tree = Tree::mount(rootfs, &bundle.join(layout::ROOTFS))?;
-            let is_guest = image::is_described(std::os::fd::AsFd::as_fd(&tree))?;
+            let is_guest = image::is_guest(tree.as_fd(), &pods)?;
             (Some(tree), is_guest)
         };
         if is_guest {
             return Ok((Request::new(id, bundle, &spec, rootfs.clone(), stdio.clone())?, None));
         }
         input.oci.check()?;
+        if !pods.is_empty() {
+            tracing::info!(id, "ordinary: its pod's annotations describe a guest, its image is none");
+        }
         Ok((request, Some(OrdinaryInput { options: input.oci.clone(), tree })))
+    }
+
+    /// The keys that were said of the pod, if we have its sandbox.
+    fn keys_of_pod(&self, spec: &Spec, id: &str) -> Result<Option<Keys>, Error> {
+        let Some(annotations) = spec.annotations() else { return Ok(None) };
+        let sandbox = self.get(&group_of(annotations, id)?).ok().filter(|c| c.is_sandbox());
+        Ok(sandbox.map(|sandbox| sandbox.live().keys.clone()))
     }
 
     /// Makes the plan, runs the steps, commits.

@@ -15,8 +15,10 @@ pub mod namespaces;
 pub mod network;
 pub mod ordinary;
 pub mod restart;
+pub mod sharing;
 pub mod sidecars;
 pub mod stop;
+pub mod volumes;
 
 /// Makes a test of every function, in a module that is named after the version.
 macro_rules! tests {
@@ -49,11 +51,14 @@ macro_rules! tests {
             ordinary: ordinary_pods_run_beside_ours;
             restart: pods_outlive_containerd;
             restart: containerd_is_killed_at_random_moments;
+            sharing: a_debug_container_sees_its_targets_processes;
+            sharing: a_shared_pid_namespace_is_the_pods;
             sidecars: a_pod_of_busybox_answers_every_verb;
             sidecars: an_init_container_then_a_guest_with_its_sidecar;
             sidecars: a_guest_and_its_sidecar_reach_each_other;
             sidecars: a_sidecar_finds_what_it_finds_under_runc;
             stop: a_guest_is_asked_and_then_killed;
+            volumes: a_sidecar_sees_what_changes_in_its_volumes;
         }
     };
     ($name:ident, $version:ident, $($part:ident: $test:ident;)*) => {

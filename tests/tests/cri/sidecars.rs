@@ -3,6 +3,8 @@
 use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
+
+use super::volumes::Projected;
 use urunc_tests::{
     direct::{Proc, eventually, eventually_some},
     harness::{
@@ -200,19 +202,28 @@ pub fn a_guest_and_its_sidecar_reach_each_other(version: Version) {
 /// What a container finds is the same under runc's handler and under ours: user, groups, capabilities, seccomp, limits,
 /// mounts, devices, names; and pods that share more, or less, than usual.
 pub fn a_sidecar_finds_what_it_finds_under_runc(version: Version) {
-    // What others make and remove meanwhile is left out: links of the host, and mounts in its /dev/shm.
+    // What others make and remove meanwhile is left out: links of the host, mounts in its /dev/shm, and how many
+    // processes it has. A pod's or a container's are counted by the shell alone: each of a pipe may be there or not yet.
     const LOOKS: &str = "exec 2>&1; id; cat /proc/self/limits; grep -E '^(Cap|NoNewPrivs|Seccomp|Groups)' /proc/self/status; \
-        hostname; env | sort; ls -l /dev | awk '{print $1, $3, $4, $NF}'; ls -d /proc/[0-9]* | wc -l | grep -qE '^[1-9]$' && echo few; \
+        hostname; env | sort; ls -l /dev | awk '{print $1, $3, $4, $NF}'; \
+        [ $$ = 1 ] && echo it is the first; set -- /proc/[0-9]*; [ $# -lt 8 ] && echo it sees $#; \
         awk '$5 !~ \"/dev/shm/\" {print $5, $6}' /proc/self/mountinfo; touch /file; touch /volume/ro/file; cat /volume/file/sub; \
-        cat /proc/sys/kernel/shm_rmid_forced /sys/class/net/eth0/mtu; ls /proc/keys /proc/timer_list -l | awk '{print $1}'; \
-        cat /proc/self/oom_score_adj; echo end";
+        cat /sys/class/net/eth0/mtu; ls /proc/keys /proc/timer_list -l | awk '{print $1}'; cat /proc/self/oom_score_adj; \
+        for name in kernel/shm_rmid_forced kernel/msgmax net/ipv4/ip_unprivileged_port_start; do \
+        echo $name=$(cat /proc/sys/$name); [ -w /proc/sys/$name ] && echo it may be written; done; \
+        ls -l /secret | awk '{print $1, $3, $4, $9, $10, $11}'; cat /secret/key /etc/one.conf; echo x >> /etc/one.conf; \
+        cat /proc/self/attr/current; echo end";
     Node::with(version, &Setup::of(&[Image::Busybox]), |node| {
         let volume = node.containerd().scratch().join("volume");
         fs::create_dir_all(volume.join("path")).unwrap();
         fs::write(volume.join("path/sub"), "a file of the volume\n").unwrap();
+        fs::write(volume.join("one.conf"), "a mount of its own\n").unwrap();
+        let secret = Projected::make(&node.containerd().scratch().join("secret"), "a secret\n");
         let mounts = json!([
             {"container_path": "/volume/ro", "host_path": volume, "readonly": true},
             {"container_path": "/volume/file", "host_path": volume.join("path"), "readonly": false},
+            {"container_path": "/secret", "host_path": secret.folder, "readonly": true},
+            {"container_path": "/etc/one.conf", "host_path": volume.join("one.conf"), "readonly": true},
         ]);
         let plain = busybox("plain", LOOKS).with("mounts", mounts.clone()).oom_score_adj(700);
         let masked = json!(["/proc/keys", "/proc/timer_list"]);
@@ -231,10 +242,19 @@ pub fn a_sidecar_finds_what_it_finds_under_runc(version: Version) {
             )
             .with("envs", json!([{"key": "WORD", "value": "two words"}]))
             .with("working_dir", "/tmp".into());
+        let skilled = plain
+            .clone()
+            .security("masked_paths", json!(["/proc/keys"]))
+            .security("readonly_paths", json!(["/proc/sys"]))
+            .security(
+                "capabilities",
+                json!({"drop_capabilities": ["KILL", "MKNOD"], "add_capabilities": ["NET_ADMIN", "SYS_TIME"]}),
+            );
         let privileged = plain.clone().security("privileged", true.into());
         for (name, container, edit) in [
-            ("plain", &plain, (|pod| pod) as fn(Pod) -> Pod),
-            ("careful", &careful, |pod| pod.pid(urunc_tests::harness::Share::Pod)),
+            ("plain", &plain, with_sysctls as fn(Pod) -> Pod),
+            ("careful", &careful, |pod| with_sysctls(pod).pid(urunc_tests::harness::Share::Pod)),
+            ("skilled", &skilled, with_sysctls),
             ("privileged", &privileged, |pod| pod.privileged()),
             ("host", &plain, |pod| {
                 use urunc_tests::harness::Share::Node;
@@ -251,8 +271,26 @@ pub fn a_sidecar_finds_what_it_finds_under_runc(version: Version) {
                 node.rmp(&pod);
                 text
             });
-            assert!(said[0].contains("a file of the volume"), "{}", said[0]);
+            for part in ["a file of the volume\n", "a secret\n", "a mount of its own\n"] {
+                assert!(said[0].contains(part), "{}", said[0]);
+            }
+            let sees = match name {
+                "host" => "\n",
+                "careful" => "\nit sees 2\n",
+                _ => "\nit is the first\nit sees 1\n",
+            };
+            assert!(said[0].contains(sees), "{}", said[0]);
+            if name != "privileged" && name != "host" {
+                assert!(said[0].contains("kernel/msgmax=4321\n"), "{}", said[0]);
+            }
             urunc_tests::direct::assert_same(&said[1], &said[0]);
         }
     });
+}
+
+fn with_sysctls(pod: Pod) -> Pod {
+    let of_net = ("net.ipv4.ip_unprivileged_port_start", "99");
+    [("kernel.shm_rmid_forced", "1"), ("kernel.msgmax", "4321"), of_net]
+        .into_iter()
+        .fold(pod, |pod, (name, value)| pod.sysctl(name, value))
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::Image,
+    crictl::Member,
     pod::{Pod, annotations},
 };
 
@@ -22,6 +23,7 @@ pub struct Container {
     oom_score_adj: Option<i32>,
     annotations: Vec<(String, String)>,
     security: Value,
+    target: Option<String>,
     more: Value,
 }
 
@@ -38,6 +40,7 @@ impl Container {
             oom_score_adj: None,
             annotations: Vec::new(),
             security: json!({}),
+            target: None,
             more: json!({}),
         }
     }
@@ -46,6 +49,13 @@ impl Container {
     #[must_use]
     pub fn security(mut self, name: &str, value: Value) -> Self {
         self.security[name] = value;
+        self
+    }
+
+    /// In the pid namespace of this other container: a debug container.
+    #[must_use]
+    pub fn beside(mut self, target: &Member) -> Self {
+        self.target = Some(target.id.clone());
         self
     }
 
@@ -113,6 +123,11 @@ impl Container {
         }
         let mut security = self.security.clone();
         security["namespace_options"] = pod.namespaces();
+        if let Some(target) = &self.target {
+            // NamespaceMode TARGET.
+            security["namespace_options"]["pid"] = 3.into();
+            security["namespace_options"]["target_id"] = target.as_str().into();
+        }
         let mut file = json!({
             "metadata": {"name": self.name, "attempt": self.attempt},
             "image": {"image": self.image.name()},

@@ -53,6 +53,7 @@ pub struct Pod {
     pid: Share,
     ipc: Share,
     annotations: Vec<(String, String)>,
+    sysctls: Vec<(String, String)>,
     privileged: bool,
 }
 
@@ -67,6 +68,7 @@ impl Pod {
             pid: Share::Own,
             ipc: Share::Pod,
             annotations: Vec::new(),
+            sysctls: Vec::new(),
             privileged: false,
         }
     }
@@ -113,6 +115,13 @@ impl Pod {
         self
     }
 
+    /// With this kernel parameter.
+    #[must_use]
+    pub fn sysctl(mut self, name: &str, value: &str) -> Self {
+        self.sysctls.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Its file.
     pub(super) fn file(&self, namespace: &str, parent: &str, logs: &Path) -> Value {
         let mut file = json!({
@@ -127,6 +136,7 @@ impl Pod {
             "annotations": annotations(&self.annotations),
             "linux": {
                 "cgroup_parent": parent,
+                "sysctls": annotations(&self.sysctls),
                 "security_context": {
                     "namespace_options": self.namespaces(),
                     "privileged": self.privileged,

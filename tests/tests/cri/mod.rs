@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
 pub mod annotations;
+pub mod apparmor;
+pub mod attach;
 pub mod failures;
 pub mod limits;
 pub mod logs;
@@ -25,6 +27,8 @@ macro_rules! tests {
     ($name:ident, $version:ident) => {
         $crate::cri::tests! { $name, $version,
             annotations: those_of_a_pod_make_no_guest_of_its_sidecar;
+            apparmor: a_sidecar_is_confined_by_the_default_profile;
+            attach: a_terminal_is_attached_to_as_often_as_wanted;
             failures: a_pod_has_files_while_it_runs;
             failures: a_create_that_fails_harms_nobody_else;
             failures: a_daemon_that_is_killed_takes_its_pod_with_it;
@@ -50,6 +54,7 @@ macro_rules! tests {
             network: what_a_dead_guest_left_does_not_block_the_next;
             ordinary: ordinary_pods_run_beside_ours;
             restart: pods_outlive_containerd;
+            restart: sidecars_and_what_is_executed_in_them_outlive_containerd;
             restart: containerd_is_killed_at_random_moments;
             sharing: a_debug_container_sees_its_targets_processes;
             sharing: a_shared_pid_namespace_is_the_pods;

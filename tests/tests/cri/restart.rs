@@ -9,7 +9,7 @@ use std::{
 
 use urunc_tests::{
     direct::{Proc, eventually},
-    harness::{Container, Image, Job, Member, Node, Pod, SOON, Setup, Version},
+    harness::{Container, Event, Events, Image, Job, Member, Node, Pod, SOON, Setup, Version},
 };
 
 /// A `start` that was killed may have left a daemon which nobody asked anything: it leaves by itself within 60 s.
@@ -66,6 +66,55 @@ pub fn pods_outlive_containerd(version: Version) {
             node.rmp(pod);
         }
         eventually("no daemon is left without a pod", || node.daemons().is_empty());
+    });
+}
+
+/// A sidecar goes on, and so does what is executed in it: its output comes, its exit status is told to the containerd
+/// that comes next, and it is reaped. Then all of it can be used as before.
+pub fn sidecars_and_what_is_executed_in_them_outlive_containerd(version: Version) {
+    const COUNTS: &str = "n=0; while sleep 0.1; do n=$((n+1)); echo $n; done";
+    // Its output goes to the client that asked for it, which goes with containerd: it is held by nobody then.
+    const EXECUTED: &str =
+        "trap '' PIPE; until [ -e /go ]; do echo more; sleep 0.05; done; echo went on > /result; exit 9";
+    Node::with(version, &Setup::of(&[Image::Busybox]), |node| {
+        let pod = node.runp(&Pod::new("sidecars"));
+        let member = node.run(&pod, &Container::new("counts", Image::Busybox, &["sh", "-c", COUNTS]));
+        let executed = Job::start(node.crictl(&["exec", &member.id, "sh", "-c", EXECUTED]));
+        executed.wait_for("more\n", SOON);
+        node.wait_for(&member, "3\n", SOON);
+        let (process, daemon) = (node.member(&member), node.daemon(&pod));
+
+        node.containerd().kill9();
+        executed.wait(SOON);
+        node.containerd().restart();
+        node.is_ready(&[]);
+        let events = Events::listen(node.containerd(), Image::Busybox);
+        assert!(process.is_alive() && daemon.is_alive());
+        assert_eq!(node.state(&member), "CONTAINER_RUNNING");
+        // Numbers go on, none is lost.
+        let counted = member.text().lines().count();
+        eventually("it counts on", || member.text().lines().count() > counted + 5);
+        let numbers: Vec<usize> = member.text().lines().map(|line| line.parse().unwrap()).collect();
+        assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>());
+
+        let inside = |script: &str| node.call(&["exec", "-s", &member.id, "sh", "-c", script]);
+        inside("touch /go").expect(0);
+        eventually("the exec went on", || inside("cat /result").text().trim() == "went on");
+        let told = |event: &Event| {
+            let of = |name: &str| event.body[name].clone();
+            event.topic == "/tasks/exit" && of("container_id") == *member.id && of("exit_status") == 9
+        };
+        eventually("its end is told", || {
+            events.tasks().iter().any(|event| told(event) && event.body["id"] != *member.id)
+        });
+        eventually("it is reaped", || inside("ps").text().lines().all(|line| !line.contains("/go")));
+        assert_eq!(node.state(&member), "CONTAINER_RUNNING");
+        drop(events);
+        node.stop(&member, Duration::ZERO);
+        assert_eq!(node.wait_for_exit(&member).code, 137);
+        node.rm(&member);
+        node.stopp(&pod);
+        node.rmp(&pod);
     });
 }
 

@@ -40,7 +40,7 @@ pub enum Victim {
     Launcher,
     /// The VMM; of runc, and of an ordinary container: its process.
     Monitor,
-    /// Of ordinary containers the OCI runtime at work: `runc create`, `init`, `start`, `delete`.
+    /// Of ordinary containers the OCI runtime at work: `runc create`, `init`, `start`, `exec`, `delete`.
     Runtime,
     /// The action `delete`.
     Delete,
@@ -73,6 +73,7 @@ impl Phase {
             // A pod's sandbox is ours, and there from Create on.
             match (self, client) {
                 (Self::Create, Client::Ctr) => return &[Daemon, Runtime, Runtime, Start, C, Containerd],
+                (Self::Run, Client::Ctr) => return &[Daemon, Monitor, Runtime, Runtime, C, Containerd],
                 (Self::Run, Client::Pod) => {
                     return &[Daemon, Launcher, Monitor, Runtime, Runtime, Start, C, Containerd];
                 }

@@ -74,7 +74,11 @@ impl Life<'_> {
         let run = self.stage.ctr_run(&["-d"], self.stage.image(self.choice.guest), name, &words);
         let ctr = |life: &Self, args: &[&str]| life.stage.node().containerd().ctr(args);
         self.phase(Phase::Create, |life| life.call(run))?;
-        self.phase(Phase::Run, Self::runs)?;
+        self.phase(Phase::Run, |life| {
+            let exec = ["task", "exec", "--exec-id", "e1", name];
+            life.executes(ctr(life, &[&exec[..], &EXECUTED].concat()))?;
+            life.runs()
+        })?;
         self.phase(Phase::Stop, |life| {
             life.call(ctr(life, &["task", "kill", "-s", "SIGTERM", name]))?;
             let began = Instant::now();
@@ -124,6 +128,7 @@ impl Life<'_> {
         })?;
         self.phase(Phase::Run, |life| {
             life.call(crictl(life, &["start", &member]))?;
+            life.executes(crictl(life, &[&["exec", "-s", &member][..], &EXECUTED].concat()))?;
             life.runs()
         })?;
         self.phase(Phase::Stop, |life| life.call(crictl(life, &["stop", "--timeout", "5", &member])))?;
@@ -147,6 +152,12 @@ impl Life<'_> {
         let result = result?;
         self.stage.usual().learn_phase(self.choice, phase, began.elapsed());
         Some(result)
+    }
+
+    /// In an ordinary container a process is executed, which leaves another one behind.
+    fn executes(&mut self, exec: Command) -> Option<()> {
+        let is_guest = self.stage.handler() == Handler::Urunc && self.choice.guest != Image::Busybox;
+        if is_guest { Some(()) } else { self.call(exec).map(drop) }
     }
 
     fn runs(&mut self) -> Option<()> {
@@ -187,6 +198,9 @@ impl Life<'_> {
         Some(job.wait(SOON))
     }
 }
+
+/// What is executed in an ordinary container.
+const EXECUTED: [&str; 3] = ["sh", "-c", "sleep 600 < /dev/null > /dev/null 2>&1 &"];
 
 /// What a container is told that is to run until it is stopped.
 fn command(handler: Handler, guest: Image) -> Vec<&'static str> {

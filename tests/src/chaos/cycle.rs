@@ -64,7 +64,10 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
         stage.node().containerd().take_down_half_made_netns(HALF_MADE);
     }
     let first = aftermath::settle(stage, client, &name, known);
-    let (mut left, mut late) = judge(choice, first.clone());
+    // Nobody was there who could be called, or stand by: the next action has to do it (docs/crash-safety.md).
+    let is_nobodys = matches!(behind, Some(Behind::Killed { heir: false }));
+    let (mut left, mut late) =
+        if is_nobodys { (Vec::new(), first.clone()) } else { judge(choice, first.clone()) };
     left.extend(stuck);
     if let Ok(time) = taken_down
         && time > aftermath::BLOCKED
@@ -77,7 +80,9 @@ pub fn run(stage: &mut Stage, choice: &Choice, known: &Known) -> Outcome {
         // The second life may leave something too. What it took away of the first one's is told all the same: else the
         // next one's sweep would hide whatever `delete` does not do.
         let mut known = known.clone();
-        known.extend(first.into_iter().map(|entry| (entry.kind, entry.name)));
+        if !is_nobodys {
+            known.extend(first.into_iter().map(|entry| (entry.kind, entry.name)));
+        }
         let (more, later) = judge(choice, aftermath::settle(stage, client, &name, &known));
         left.extend(more);
         late.extend(later);

@@ -55,6 +55,8 @@ tests! {
     a_guest_on_a_bridge_is_reached;
     busybox_runs_as_under_runc;
     busybox_is_executed_in_stopped_and_removed;
+    what_cannot_be_executed_is_told_by_the_status;
+    what_runs_in_the_background_ends_with_busybox;
 }
 
 fn run_rm_prints_the_console_ends_with_the_guests_status_and_leaves_no_shim(
@@ -274,4 +276,14 @@ fn busybox_runs_as_under_runc(debian: Debian, version: Version) {
 
 fn busybox_is_executed_in_stopped_and_removed(debian: Debian, version: Version) {
     Docker::with(debian, version, &[Image::Busybox], cli::busybox_is_executed_in_stopped_and_removed);
+}
+
+fn what_cannot_be_executed_is_told_by_the_status(debian: Debian, version: Version) {
+    Docker::with(debian, version, &[Image::Busybox], |cli| {
+        cli::what_cannot_be_executed_is_told_by_the_status(cli, [127, 126]);
+    });
+}
+
+fn what_runs_in_the_background_ends_with_busybox(debian: Debian, version: Version) {
+    Docker::with(debian, version, &[Image::Busybox], cli::what_runs_in_the_background_ends_with_busybox);
 }

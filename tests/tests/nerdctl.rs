@@ -52,6 +52,8 @@ tests! {
     a_guest_on_a_bridge_is_reached;
     busybox_runs_as_under_runc;
     busybox_is_executed_in_stopped_and_removed;
+    what_cannot_be_executed_is_told_by_the_status;
+    what_runs_in_the_background_ends_with_busybox;
 }
 
 fn run_prints_the_console_and_ends_with_the_guests_status(version: Version) {
@@ -207,4 +209,15 @@ fn busybox_runs_as_under_runc(version: Version) {
 
 fn busybox_is_executed_in_stopped_and_removed(version: Version) {
     Nerdctl::with(version, &[Image::Busybox], cli::busybox_is_executed_in_stopped_and_removed);
+}
+
+fn what_cannot_be_executed_is_told_by_the_status(version: Version) {
+    Nerdctl::with(version, &[Image::Busybox], |cli| {
+        // nerdctl's own status is 1 for whatever was not made, under runc's shim, too.
+        cli::what_cannot_be_executed_is_told_by_the_status(cli, [1, 1]);
+    });
+}
+
+fn what_runs_in_the_background_ends_with_busybox(version: Version) {
+    Nerdctl::with(version, &[Image::Busybox], cli::what_runs_in_the_background_ends_with_busybox);
 }

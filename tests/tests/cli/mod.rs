@@ -1,7 +1,7 @@
 //! What people do the same with `docker` and with `nerdctl`: what they type into a guest, and ordinary containers.
 
 use urunc_tests::{
-    direct::Proc,
+    direct::{Proc, eventually},
     harness::{Cli, Image, Job, SOON, on_terminal},
 };
 
@@ -97,4 +97,36 @@ pub fn busybox_is_executed_in_stopped_and_removed(cli: &impl Cli) {
     cli.call(&["exec", "box", "true"]).expect(0);
     cli.call(&["rm", "-f", "box"]).expect(0);
     assert!(!process.is_alive());
+}
+
+/// What is not there, and what cannot be executed, is told by the status, which is the client's, and in words.
+pub fn what_cannot_be_executed_is_told_by_the_status(cli: &impl Cli, [missing, forbidden]: [i32; 2]) {
+    for (program, status, why) in [
+        ("nosuchprogram", missing, "executable file not found"),
+        ("/bin/none", missing, "no such file"),
+        ("/etc/hosts", forbidden, "permission denied"),
+    ] {
+        let done = cli.run(&["--entrypoint", program], Image::Busybox, &[]).expect(status);
+        assert!(done.stderr.contains(why), "{done}");
+        // `--rm` of what could not be started goes on in the background.
+        eventually("nothing is kept", || cli.call(&["ps", "-aq"]).expect(0).text().is_empty());
+    }
+}
+
+/// A container ends with its first process, whatever that leaves behind, and `--rm` removes it.
+pub fn what_runs_in_the_background_ends_with_busybox(cli: &impl Cli) {
+    for flags in [&[][..], &["--pid", "host"]] {
+        let script = "sleep 12345 >/dev/null 2>&1 & echo $!; exit 6";
+        let done = cli.run(flags, Image::Busybox, &["sh", "-c", script]).expect(6);
+        assert!(done.took < SOON, "{done}");
+        if !flags.is_empty() {
+            // Nobody ends it there but us: its pid namespace lives on.
+            let pid = done.text().trim().parse().unwrap();
+            assert!(Proc::find(pid).is_none_or(|process| !process.is_alive()), "{done}");
+        }
+        // With the output in its hands, too.
+        let done = cli.run(flags, Image::Busybox, &["sh", "-c", "sleep 12345 & exit 5"]).expect(5);
+        assert!(done.took < SOON, "{done}");
+        assert_eq!(cli.call(&["ps", "-aq"]).expect(0).text(), "");
+    }
 }

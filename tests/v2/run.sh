@@ -44,6 +44,8 @@ cargo test --locked --no-run --message-format=json -p host-cgroup -p urunc-tests
 while read -r name source program; do
 	case $source in
 	*/crates/host-cgroup/*) line=hcg-$name ;;
+	# Of an ordinary container everything depends on cgroups.
+	*/tests/tests/direct_ordinary*) line=$name ;;
 	*/tests/tests/direct_*)
 		# Not `grep -q`: it would end the program by SIGPIPE.
 		"$program" --list "${words[@]}" | grep ': test$' >/dev/null || continue
@@ -68,6 +70,10 @@ for pair in "shim:$shim" "shim-fault:$fault" "urunc:$urunc"; do
 done
 cp "$cache/guest/tiny.elf" "$cache/guest/release" "$new/tests/cache/guest/"
 install -m 755 "$cache/guest/busybox" "$new/usr/bin/busybox"
+install -m 755 "$cache/guest/busybox" "$new/tests/cache/guest/busybox"
+runc=${URUNC_TEST_RUNC:-$cache/containerd-2.3/bin/runc}
+install -D -m 755 "$runc" "$new/tests/cache/containerd-2.3/bin/runc"
+libraries "$runc"
 "$cache/guest/busybox" --list | while read -r applet; do
 	[ "$applet" = busybox ] || ln -s busybox "$new/usr/bin/$applet"
 done

@@ -16,7 +16,10 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::Mode,
     io::Errno,
-    process::{Signal, getpid, getppid, set_parent_process_death_signal, setsid, umask},
+    process::{
+        Signal, WaitId, WaitIdOptions, getpid, getppid, set_parent_process_death_signal, setsid, umask,
+        waitid,
+    },
 };
 
 use crate::{Cancel, Error, Runtime, cancel::Bell, classify::classify, classify::errors_of, handed::Handed};
@@ -270,29 +273,37 @@ impl Running {
         if !self.ended {
             // Stopped first, so that it starts nothing while its session is emptied.
             let _ = self.process.signal(Signal::STOP);
-            self.empty_session();
+            let members = self.empty_session();
             let _ = self.process.signal(Signal::KILL);
             self.ended = self.process.wait(Some(DYING)).unwrap_or(false);
             if self.ended {
                 self.child.wait().ok();
+                // Now they are children of the sub-reaper, which is us; of a stranger this only asks. One that has joined
+                // a container must not stay: it keeps that one's init from ending.
+                for member in members {
+                    waitid(WaitId::PidFd(member.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
+                }
             }
         }
         self.ended
     }
 
-    /// Ends what it has started and not yet let go. What escapes is in the container's cgroup, or is a hook's own.
-    fn empty_session(&self) {
-        let until = Instant::now() + LOOKING;
+    /// Ends what it has started and not yet let go, and returns it. What escapes is in the container's cgroup, or is a
+    /// hook's own.
+    fn empty_session(&self) -> Vec<Process> {
+        let (mut ended, until) = (vec![], Instant::now() + LOOKING);
         while Instant::now() < until {
             let mut members = self.process.session().unwrap_or_default();
             members.retain(|member| !member.is_dead().unwrap_or(true));
             if members.is_empty() {
-                return;
+                break;
             }
             for member in members {
                 let _ = member.signal(Signal::KILL).and_then(|_| member.wait(Some(LOOKING)));
+                ended.push(member);
             }
         }
+        ended
     }
 }
 

@@ -199,8 +199,9 @@ pub fn a_guest_and_its_sidecar_reach_each_other(version: Version) {
     });
 }
 
-/// What a container finds is the same under runc's handler and under ours: user, groups, capabilities, seccomp, limits,
-/// mounts, devices, names; and pods that share more, or less, than usual.
+/// What a container's first process finds, and what is executed in it later, is the same under runc's handler and under
+/// ours: user, groups, capabilities, seccomp, limits, mounts, devices, names; and pods that share more, or less, than
+/// usual.
 pub fn a_sidecar_finds_what_it_finds_under_runc(version: Version) {
     // What others make and remove meanwhile is left out: links of the host, mounts in its /dev/shm, and how many
     // processes it has. A pod's or a container's are counted by the shell alone: each of a pipe may be there or not yet.
@@ -212,7 +213,7 @@ pub fn a_sidecar_finds_what_it_finds_under_runc(version: Version) {
         for name in kernel/shm_rmid_forced kernel/msgmax net/ipv4/ip_unprivileged_port_start; do \
         echo $name=$(cat /proc/sys/$name); [ -w /proc/sys/$name ] && echo it may be written; done; \
         ls -l /secret | awk '{print $1, $3, $4, $9, $10, $11}'; cat /secret/key /etc/one.conf; echo x >> /etc/one.conf; \
-        cat /proc/self/attr/current; echo end";
+        cat /proc/self/attr/current; umask; echo end; [ $0 = later ] || exec sleep 1000";
     Node::with(version, &Setup::of(&[Image::Busybox]), |node| {
         let volume = node.containerd().scratch().join("volume");
         fs::create_dir_all(volume.join("path")).unwrap();
@@ -265,8 +266,9 @@ pub fn a_sidecar_finds_what_it_finds_under_runc(version: Version) {
                 let pod = node.runp(&edit(Pod::new(name)).handler(handler));
                 let member = node.run(&pod, &container.clone().attempt(attempt));
                 node.wait_for(&member, "end\n", BOOT);
-                assert_eq!(node.wait_for_exit(&member).code, 0);
-                let text = member.text().replace(&member.id, "ID").replace(&pod.id, "POD");
+                let executed = node.call(&["exec", &member.id, "sh", "-c", LOOKS, "later"]).expect(0).text();
+                let text = format!("{}executed:\n{executed}", member.text());
+                let text = text.replace(&member.id, "ID").replace(&pod.id, "POD");
                 node.stopp(&pod);
                 node.rmp(&pod);
                 text

@@ -511,7 +511,7 @@ fn double(bench: &Bench, verb: &str, script: &str) -> String {
     let path = bench.scratch().join("double");
     let real = runc().canonicalize().unwrap();
     let text = format!(
-        "#!/bin/bash\nreal={}\ncase \" $* \" in *' {verb} '*) {script};; esac\nexec \"$real\" \"$@\"\n",
+        "#!/bin/sh\nreal={}\ncase \" $* \" in *' {verb} '*) {script};; esac\nexec \"$real\" \"$@\"\n",
         real.display()
     );
     fs::write(&path, text).unwrap();

@@ -11,11 +11,20 @@ use host_cgroup::{Kernel, Presence, WholePlan, stats_of_whole};
 /// Makes the path in every hierarchy, as an OCI runtime does, and puts a process there.
 fn enter(plan: &WholePlan, proc: &Proc) {
     for h in &plan.hierarchies {
-        fs::create_dir_all(h.dir().join("below")).unwrap();
+        let dir = h.dir();
+        fs::create_dir_all(dir.join("below")).unwrap();
+        // It counts where all above hand that down.
+        if h.has("pids") && h.version == host_cgroup::Version::V2 {
+            let above = dir.ancestors().skip(1).map(|above| above.join("cgroup.subtree_control"));
+            let above: Vec<_> = above.take_while(|file| file.exists()).collect();
+            for file in above.iter().rev() {
+                fs::write(file, "+pids").unwrap();
+            }
+        }
         if h.has("cpuset") && h.version == host_cgroup::Version::V1 {
             continue;
         }
-        fs::write(h.dir().join("cgroup.procs"), proc.0.id().to_string()).unwrap();
+        fs::write(dir.join("cgroup.procs"), proc.0.id().to_string()).unwrap();
     }
 }
 

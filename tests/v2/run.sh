@@ -14,6 +14,8 @@ fault=${URUNC_TEST_SHIM_FAULT:-$root/target/fault/containerd-shim-urunc-v2}
 urunc=${URUNC_TEST_URUNC:-$root/target/release/urunc}
 # What is in the name of a test that is run there.
 words=(cgroup stats oom limit update pids no_room kills_for_memory)
+# The same of ordinary containers: what is paused, limited, counted, killed, or found by its cgroup.
+ordinary=(it_pauses what_it_ kernel_kills signal_for_all nobody_knows dead_daemons members_of_a_pod)
 # It looks at a process that is dying while it is in no cgroup of v1, and at how long that takes.
 not=(--skip a_process_that_is_exiting_and_in_no_cgroup)
 memory=4096 processors=2 deadline=${URUNC_TEST_V2_DEADLINE:-3600}
@@ -44,8 +46,7 @@ cargo test --locked --no-run --message-format=json -p host-cgroup -p urunc-tests
 while read -r name source program; do
 	case $source in
 	*/crates/host-cgroup/*) line=hcg-$name ;;
-	# Of an ordinary container everything depends on cgroups.
-	*/tests/tests/direct_ordinary*) line=$name ;;
+	*/tests/tests/direct_ordinary.rs) line="$name ${ordinary[*]}" ;;
 	*/tests/tests/direct_*)
 		# Not `grep -q`: it would end the program by SIGPIPE.
 		"$program" --list "${words[@]}" | grep ': test$' >/dev/null || continue

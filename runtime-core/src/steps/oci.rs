@@ -74,7 +74,7 @@ impl Step<Cx<'_>> for OciStep {
         let Some(oci) = cx.record.oci.clone() else { return Ok(Undone::WasAbsent) };
         let was_there = end_all(cx.record, &oci, deadline)?;
         let state = oci.state(&cx.record.id);
-        let had_state = state.exists() && is_ours(cx.record, &oci, cx.dir);
+        let had_state = has_state(cx.record, &oci, cx.dir);
         if had_state {
             delete(&oci, &cx.record.id, deadline);
             // It may have found somebody whom we did not.
@@ -90,7 +90,7 @@ impl Step<Cx<'_>> for OciStep {
         let Some(oci) = &cx.record.oci else { return Ok(Presence::Absent) };
         let nobody = oci.cgroup.probe(&Kernel)? == host_cgroup::Presence::Absent;
         let dead = processes(cx.record)?.iter().all(|process| process.is_dead().unwrap_or(false));
-        let absent = nobody && dead && !oci.state(&cx.record.id).exists();
+        let absent = nobody && dead && !has_state(cx.record, oci, cx.dir);
         Ok(if absent { Presence::Absent } else { Presence::Present })
     }
 
@@ -155,9 +155,12 @@ fn delete(oci: &OciRecord, id: &str, deadline: Instant) {
     }
 }
 
-/// Whether what has the container's id is it: where `Root` is shared, it may be somebody's who was there between our look
-/// and our create.
-fn is_ours(record: &Record, oci: &OciRecord, dir: &RunDir) -> bool {
+/// Whether the OCI runtime has state of the container. Where `Root` is shared, what has its id may be somebody's who came
+/// between our look and our create.
+fn has_state(record: &Record, oci: &OciRecord, dir: &RunDir) -> bool {
+    if !oci.state(&record.id).exists() {
+        return false;
+    }
     if oci.root == own_root(dir) {
         return true;
     }

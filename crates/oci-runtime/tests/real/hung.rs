@@ -62,11 +62,8 @@ fn it_is_ended_at_the_deadline_with_what_it_has_started() {
         assert_eq!((verb, id.as_str(), dead), (name, "c1", true));
         assert!(error.to_string().ends_with("c1 did not end within 1.5 s and was killed"), "{error}");
         let (own, other) = pids(dir.path());
-        // Reaped, and what it had started was killed: it has come to us.
-        assert!(!Path::new(&format!("/proc/{own}")).exists());
-        let other = Process::of_child(other).unwrap();
-        assert!(other.is_dead().unwrap());
-        assert_eq!(reap(&other), Ended::Killed(9));
+        // Reaped, and so is what it had started and was killed with it.
+        assert!(![own, other].iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()));
     }
 }
 
@@ -76,18 +73,15 @@ fn it_is_given_up_with_what_it_has_started() {
     set_child_subreaper(Some(getpid())).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let runtime = hanging(dir.path());
-    let other = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let creating = scope.spawn(|| create(&runtime, Instant::now() + Duration::from_secs(60)));
         let (own, other) = pids(dir.path());
         runtime.cancel.cancel();
         let error = creating.join().unwrap().unwrap_err();
         assert!(matches!(error, Error::GivenUp { verb: "create", .. }), "{error}");
         assert_eq!(error.to_string(), "hangs.sh create c1 was given up");
-        assert!(!Path::new(&format!("/proc/{own}")).exists());
-        other
+        assert!(![own, other].iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()));
     });
-    let other = Process::of_child(other).unwrap();
-    assert_eq!(reap(&other), Ended::Killed(9));
     let error = create(&runtime, Instant::now() + Duration::from_secs(60)).unwrap_err();
     assert!(matches!(error, Error::GivenUp { .. }), "{error}");
 }

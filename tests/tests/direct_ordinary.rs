@@ -2,22 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
-use std::{fs, io::Write, os::unix::fs::PermissionsExt, time::Instant};
+use std::{fs, io::Write, time::Instant};
 
 use containerd_shim_protos::{api::Status, ttrpc::Code};
 use serde_json::json;
 use urunc_tests::direct::{
-    A_WHILE, Bench, Bundle, Executed, Proc, SOON, Shim, Spec, eventually, process, runc,
+    A_WHILE, Bench, Bundle, Executed, Proc, SOON, Shim, Spec, double, eventually, killed_after, process,
 };
 
 const SLEEPS: &str = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
-
-fn run(bench: &Bench, bundle: &Bundle) -> (Shim, u32) {
-    let shim = bench.start(bundle);
-    let pid = shim.client.create(bundle).unwrap();
-    assert_eq!(shim.client.start(&bundle.id), Ok(pid));
-    (shim, pid)
-}
 
 #[test]
 fn a_life_with_its_output_and_its_exit_status() {
@@ -52,7 +45,7 @@ fn one_that_is_gone_at_once_is_never_lost() {
     for n in 0..10 {
         let id = format!("c{n}");
         let bundle = bench.ordinary(&id, &Spec::ordinary(&["/bin/true"])).without_stdio();
-        let (shim, _) = run(&bench, &bundle);
+        let (shim, _) = bench.running(&bundle);
         assert_eq!(shim.client.wait(&id), Ok(0));
         bench.events.expect(&id, &["create", "start", "exit"]);
         bench.end(&shim, bundle);
@@ -64,7 +57,7 @@ fn one_that_is_gone_at_once_is_never_lost() {
 fn signals_are_its_own_to_answer() {
     let Some(bench) = Bench::released() else { return };
     let bundle = bench.ordinary("c1", &Spec::busybox(SLEEPS));
-    let (shim, _) = run(&bench, &bundle);
+    let (shim, _) = bench.running(&bundle);
     bundle.output.as_ref().unwrap().wait_for("ready");
     shim.client.kill("c1", 10).unwrap_err_or_running(&shim);
     shim.client.kill("c1", 15).unwrap();
@@ -72,7 +65,7 @@ fn signals_are_its_own_to_answer() {
     bench.end(&shim, bundle);
 
     let bundle = bench.ordinary("c2", &Spec::busybox(SLEEPS));
-    let (shim, _) = run(&bench, &bundle);
+    let (shim, _) = bench.running(&bundle);
     bundle.output.as_ref().unwrap().wait_for("ready");
     assert_eq!(shim.client.delete("c2").unwrap_err().code, Some(Code::FAILED_PRECONDITION));
     shim.client.kill("c2", 9).unwrap();
@@ -112,7 +105,7 @@ fn what_it_leaves_without_a_pid_namespace_ends_with_it() {
     });
     let mut bundle = bench.ordinary("c1", &spec);
     bundle.stdin = stdin(&bundle);
-    let (shim, _) = run(&bench, &bundle);
+    let (shim, _) = bench.running(&bundle);
     bundle.output.as_ref().unwrap().wait_for("ready");
     let members = bench.members("c1");
     assert_eq!(members.len(), 3);
@@ -133,7 +126,7 @@ fn a_signal_for_all_is_heard_once_by_each() {
         s["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "network"}]);
     });
     let bundle = bench.ordinary("c1", &spec);
-    let (shim, _) = run(&bench, &bundle);
+    let (shim, _) = bench.running(&bundle);
     let output = bundle.output.as_ref().unwrap();
     output.wait_for("ready");
     std::thread::sleep(A_WHILE);
@@ -159,7 +152,7 @@ fn an_exec_that_fails_does_not_keep_its_container() {
         let double = double(&bench, "exec", &killed_after(millis));
         bench.set_variable("URUNC_OCI_RUNTIME", &double);
         let bundle = bench.ordinary("c1", &Spec::busybox(SLEEPS));
-        let (shim, _) = run(&bench, &bundle);
+        let (shim, _) = bench.running(&bundle);
         for n in 0..3 {
             let exec = Executed::new(&bundle, &format!("e{n}"), &["/bin/sleep", "1000"]);
             shim.client.exec(&exec).unwrap();
@@ -176,13 +169,6 @@ fn an_exec_that_fails_does_not_keep_its_container() {
     bench.finish();
 }
 
-/// What a double does in the place of the real one: the same for so long, and then it is killed.
-fn killed_after(millis: u32) -> String {
-    format!(
-        "\"$real\" \"$@\" & child=$!; sleep 0.{millis:03}; kill -9 $child 2>/dev/null; wait $child; kill -9 $$"
-    )
-}
-
 fn stdin(bundle: &Bundle) -> String {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     let stdin = bundle.path.join("stdin");
@@ -195,7 +181,7 @@ fn stdin_is_the_clients_and_ends_with_closeio() {
     let Some(bench) = Bench::released() else { return };
     let mut bundle = bench.ordinary("c1", &Spec::busybox("cat; exit 5"));
     bundle.stdin = stdin(&bundle);
-    let (shim, _) = run(&bench, &bundle);
+    let (shim, _) = bench.running(&bundle);
     for word in ["one\n", "two\n"] {
         // A client that comes and goes is no end of it.
         let mut client = fs::OpenOptions::new().write(true).open(&bundle.stdin).unwrap();
@@ -219,7 +205,7 @@ fn a_terminal_is_the_oci_runtimes_own() {
     bundle.stdin = stdin(&bundle);
     (bundle.stderr, bundle.errors) = (String::new(), None);
     bundle.terminal = true;
-    let (shim, _) = run(&bench, &bundle);
+    let (shim, _) = bench.running(&bundle);
     bundle.output.as_ref().unwrap().wait_for("ready");
     shim.client.resize("c1", "", (132, 43));
     fs::OpenOptions::new().write(true).open(&bundle.stdin).unwrap().write_all(b"hello\n").unwrap();
@@ -234,7 +220,7 @@ fn a_terminal_is_the_oci_runtimes_own() {
 fn processes_are_executed_in_it_and_waited_for() {
     let Some(bench) = Bench::released() else { return };
     let bundle = bench.ordinary("c1", &Spec::busybox(SLEEPS));
-    let (shim, pid) = run(&bench, &bundle);
+    let (shim, pid) = bench.running(&bundle);
     let client = &shim.client;
 
     let mut spec = process(&["/bin/sh", "-c", "echo $WORD; pwd; id -u; echo err >&2; exit 9"]);
@@ -312,7 +298,7 @@ fn processes_are_executed_in_it_and_waited_for() {
 fn an_exec_has_a_terminal_with_a_size() {
     let Some(bench) = Bench::released() else { return };
     let bundle = bench.ordinary("c1", &Spec::busybox(SLEEPS));
-    let (shim, _) = run(&bench, &bundle);
+    let (shim, _) = bench.running(&bundle);
     let script = "tty; read line; stty size; echo got $line; exit 8";
     let exec = Executed::on_a_terminal(&bundle, "e1", &["/bin/sh", "-c", script]).with_stdin();
     shim.client.execute(&exec);
@@ -332,7 +318,7 @@ fn it_pauses_and_its_limits_change() {
     use containerd_shim_protos::api::{Empty, PauseRequest, ResumeRequest, UpdateTaskRequest};
     let Some(bench) = Bench::released() else { return };
     let bundle = bench.ordinary("c1", &Spec::busybox("while :; do echo tick; sleep 0.02; done"));
-    let (shim, _) = run(&bench, &bundle);
+    let (shim, _) = bench.running(&bundle);
     let output = bundle.output.as_ref().unwrap();
     output.wait_for("tick");
     let pause = PauseRequest { id: "c1".to_owned(), ..PauseRequest::default() };
@@ -373,7 +359,7 @@ fn what_it_uses_is_told_to_the_end() {
     use containerd_shim_protos::api::{StatsRequest, StatsResponse};
     let Some(bench) = Bench::released() else { return };
     let bundle = bench.ordinary("c1", &Spec::busybox(SLEEPS));
-    let (shim, _) = run(&bench, &bundle);
+    let (shim, _) = bench.running(&bundle);
     bundle.output.as_ref().unwrap().wait_for("ready");
     let stats = || {
         let request = StatsRequest { id: "c1".to_owned(), ..StatsRequest::default() };
@@ -395,7 +381,7 @@ fn that_the_kernel_kills_in_it_is_told_while_it_runs() {
     let spec = Spec::busybox(script).edit(|s| s["linux"]["resources"]["memory"] = json!({"limit": 32 << 20}));
     let mut bundle = bench.ordinary("c1", &spec);
     bundle.stdin = stdin(&bundle);
-    let (shim, _) = run(&bench, &bundle);
+    let (shim, _) = bench.running(&bundle);
     bundle.output.as_ref().unwrap().wait_for("status 137");
     eventually("it is told", || bench.events.of("c1").last().is_some_and(|last| last == "oom"));
     assert_eq!(shim.client.status("c1"), Ok(Status::RUNNING));
@@ -411,7 +397,7 @@ fn that_the_kernel_kills_in_it_is_told_while_it_runs() {
 fn members_of_a_pod_join_its_namespaces_and_go_one_by_one() {
     let Some(bench) = Bench::released() else { return };
     let sandbox = bench.bundle("pod", &Spec::sandbox()).without_stdio();
-    let (shim, pid) = run(&bench, &sandbox);
+    let (shim, pid) = bench.running(&sandbox);
     let member = |id: &str, script: &str| {
         bench.ordinary(id, &Spec::busybox(script).member_of("pod", pid)).without_stdio()
     };
@@ -446,7 +432,7 @@ fn members_of_a_pod_join_its_namespaces_and_go_one_by_one() {
 fn a_sandboxs_delete_takes_its_ordinary_members_along() {
     let Some(bench) = Bench::released() else { return };
     let sandbox = bench.bundle("pod", &Spec::sandbox()).without_stdio();
-    let (shim, pid) = run(&bench, &sandbox);
+    let (shim, pid) = bench.running(&sandbox);
     let member =
         bench.ordinary("one", &Spec::ordinary(&["/bin/sleep", "1000"]).member_of("pod", pid)).without_stdio();
     bench.start(&member);
@@ -471,7 +457,7 @@ fn a_dead_daemons_container_is_unwound_by_delete_by_the_sweep_and_by_its_id() {
     let Some(bench) = Bench::released() else { return };
     for how in ["delete", "sweep", "create"] {
         let bundle = bench.ordinary("c1", &Spec::ordinary(&["/bin/sleep", "1000"])).without_stdio();
-        let (shim, _) = run(&bench, &bundle);
+        let (shim, _) = bench.running(&bundle);
         let exec = Executed::new(&bundle, "e1", &["/bin/sleep", "1000"]);
         shim.client.execute(&exec);
         let members = bench.members("c1");
@@ -492,7 +478,7 @@ fn a_dead_daemons_container_is_unwound_by_delete_by_the_sweep_and_by_its_id() {
             _ => {
                 bundle.remove();
                 let bundle = bench.ordinary("c1", &Spec::busybox("exit 3")).without_stdio();
-                let (shim, _) = run(&bench, &bundle);
+                let (shim, _) = bench.running(&bundle);
                 assert_eq!(shim.client.wait("c1"), Ok(3));
                 assert!(members.iter().all(|m| !m.is_alive()));
                 bench.end(&shim, bundle);
@@ -504,19 +490,6 @@ fn a_dead_daemons_container_is_unwound_by_delete_by_the_sweep_and_by_its_id() {
         bench.check();
     }
     bench.finish();
-}
-
-/// A runtime that goes on as the real one until its verb comes, and does this then.
-fn double(bench: &Bench, verb: &str, script: &str) -> String {
-    let path = bench.scratch().join("double");
-    let real = runc().canonicalize().unwrap();
-    let text = format!(
-        "#!/bin/sh\nreal={}\ncase \" $* \" in *' {verb} '*) {script};; esac\nexec \"$real\" \"$@\"\n",
-        real.display()
-    );
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
-    path.to_string_lossy().into_owned()
 }
 
 #[test]
@@ -569,13 +542,13 @@ fn an_oci_runtime_that_is_gone_is_done_without() {
     let double = double(&bench, "nothing", ":");
     bench.set_variable("URUNC_OCI_RUNTIME", &double);
     let bundle = bench.ordinary("c1", &Spec::busybox(SLEEPS)).without_stdio();
-    let (shim, _) = run(&bench, &bundle);
+    let (shim, _) = bench.running(&bundle);
     fs::remove_file(&double).unwrap();
     bench.end(&shim, bundle);
     bench.check();
-    let double = self::double(&bench, "nothing", ":");
+    let double = urunc_tests::direct::double(&bench, "nothing", ":");
     let bundle = bench.ordinary("c1", &Spec::busybox(SLEEPS)).without_stdio();
-    let (shim, _) = run(&bench, &bundle);
+    let (shim, _) = bench.running(&bundle);
     fs::remove_file(&double).unwrap();
     shim.daemon.kill();
     bench.delete(&bundle).deleted();

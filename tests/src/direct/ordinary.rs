@@ -16,7 +16,7 @@ use protobuf::{MessageField, well_known_types::any::Any};
 use serde_json::{Value, json};
 
 use super::{
-    Bench, Bundle, Client, Failure, Pending, Proc, Spec, TASK, env, fifo, fifo::Reader, hierarchies,
+    Bench, Bundle, Client, Failure, Pending, Proc, Shim, Spec, TASK, env, fifo, fifo::Reader, hierarchies,
 };
 
 /// The applets that the tests execute.
@@ -103,6 +103,15 @@ impl Bench {
         bundle.rootfs[0].source = busybox_image(self.scratch()).to_string_lossy().into_owned();
         bundle.rootfs[0].options = vec!["rbind".to_owned(), "rw".to_owned()];
         bundle
+    }
+
+    /// Starts a shim for a bundle, creates its container and starts it: the shim, and its pid.
+    #[track_caller]
+    pub fn running(&self, bundle: &Bundle) -> (Shim, u32) {
+        let shim = self.start(bundle);
+        let pid = shim.client.create(bundle).unwrap();
+        assert_eq!(shim.client.start(&bundle.id), Ok(pid));
+        (shim, pid)
     }
 
     /// The processes in the cgroups of an ordinary container.

@@ -194,3 +194,32 @@ fn what_is_not_honoured_is_refused_by_name_and_is_nothing_to_a_guest() {
     }
     bench.finish();
 }
+
+/// What the client opened is the client's: a user of the container is nobody on the host.
+#[test]
+fn the_clients_own_stdio_stays_the_clients() {
+    use std::os::unix::fs::MetadataExt;
+    let Some(bench) = Bench::released() else { return };
+    let options = Options { io_uid: 1000, io_gid: 1001, ..Options::default() };
+    let spec = Spec::busybox("echo said; read x; exit 0").edit(|s| s["process"]["user"] = user());
+    let mut bundle = with(bench.ordinary("c1", &spec), &options).with_stdin();
+    // A file as well as a FIFO.
+    let file = bench.scratch().join("stderr");
+    bundle.stderr = format!("file://{}", text(&file));
+    let owner = |path: &Path| std::fs::metadata(path).map(|m| (m.uid(), m.gid())).unwrap();
+    let (shim, _) = bench.running(&bundle);
+    bundle.output.as_ref().unwrap().wait_for("said\n");
+    let exec = Executed::new(&bundle, "e1", SLEEPS).with_stdin();
+    shim.client.execute(&exec);
+    let execs = exec.stdin.parent().unwrap();
+    for path in
+        [&bundle.path.join("stdin"), &bundle.path.join("stdout"), &file, &exec.stdin, &execs.join("stdout")]
+    {
+        assert_eq!(owner(path), (0, 0), "{}", path.display());
+    }
+    shim.client.close_stdin("c1", "");
+    assert_eq!(shim.client.wait("c1"), Ok(0));
+    drop(exec);
+    bench.end(&shim, bundle);
+    bench.finish();
+}

@@ -223,3 +223,29 @@ fn the_clients_own_stdio_stays_the_clients() {
     bench.end(&shim, bundle);
     bench.finish();
 }
+
+/// A folder below a Root that several share is no more ours than its name.
+#[test]
+fn a_strangers_state_below_root_is_not_touched() {
+    let Some(bench) = Bench::with_faults() else { return };
+    let root = bench.scratch().join("states");
+    let strange = root.join(&bench.namespace).join("c1");
+    std::fs::create_dir_all(&strange).unwrap();
+    std::fs::write(strange.join("state.json"), "{}").unwrap();
+    let options = Options { root: text(&root), ..Options::default() };
+    // Refused by whoever looks; or cut off where it would have been looked at.
+    for faults in [&[][..], &["oci.after-intent=kill"], &["oci.after-intent=error"]] {
+        let bundle = with(bench.ordinary("c1", &Spec::ordinary(SLEEPS)).without_stdio(), &options);
+        let shim = bench.start(&bundle);
+        bench.faults.set(faults);
+        shim.client.create(&bundle).unwrap_err();
+        bench.faults.set(&[]);
+        if shim.daemon.is_alive() {
+            shim.client.shutdown("c1");
+        }
+        bench.delete(&bundle).deleted();
+        assert!(strange.join("state.json").exists(), "a stranger's state was removed: {faults:?}");
+        bundle.remove();
+    }
+    bench.finish();
+}

@@ -246,3 +246,27 @@ fn in_the_middle_of_delete() {
     beside.end(&bench);
     bench.finish();
 }
+
+/// The runtime is killed when the process is there, with its pid written or not yet: nobody gets to know of it, so it
+/// must not run.
+#[test]
+fn a_process_whose_exec_has_failed_does_not_run() {
+    let Some(mut bench) = Bench::released() else { return };
+    let unnamed = "args=(); for a in \"$@\"; do [ \"$skip\" ] && { skip=; continue; }; \
+                   [ \"$a\" = --pid-file ] && { skip=1; continue; }; args+=(\"$a\"); done; \
+                   \"$real\" \"${args[@]}\"; kill -9 $$";
+    for script in ["\"$real\" \"$@\"; kill -9 $$", "\"$real\" \"$@\"; exit 1", unnamed] {
+        bench.set_variable("URUNC_OCI_RUNTIME", &double(&bench, "exec", script));
+        let bundle = bench.ordinary("c1", &Spec::ordinary(SLEEPS)).without_stdio();
+        let (shim, pid) = bench.running(&bundle);
+        let exec = Executed::new(&bundle, "e1", SLEEPS);
+        shim.client.exec(&exec).unwrap();
+        shim.client.start_exec(&exec).unwrap_err();
+        let alone = || bench.members("c1").iter().map(Proc::pid).eq([pid.cast_signed()]);
+        eventually(&format!("nothing of it is in the container ({script})"), alone);
+        shim.client.delete_exec(&exec).unwrap();
+        drop(exec);
+        bench.end(&shim, bundle);
+    }
+    bench.finish();
+}

@@ -59,6 +59,10 @@ struct Execs {
     starting: usize,
     /// The container is being undone: nobody more is let in.
     closed: bool,
+    /// One failed, and may have left a process that nobody knows.
+    strays: bool,
+    /// Those are looked for: whoever is let in has to wait, for he would be taken for one.
+    looking: bool,
 }
 
 /// What a mutating verb works on; there from the moment the run directory is.
@@ -285,11 +289,28 @@ impl Container {
     /// Lets one more be made, until what is returned is dropped. An error: the container is being undone.
     pub(crate) fn begin_exec(&self) -> Result<Starting<'_>, Error> {
         let mut execs = self.execs_now();
+        while execs.looking {
+            execs = self.made.wait(execs).unwrap_or_else(PoisonError::into_inner);
+        }
         if execs.closed {
             return Err(Error::Ended { id: self.id.clone() });
         }
         execs.starting += 1;
         Ok(Starting(self))
+    }
+
+    /// Has strays looked for if there may be some, while nobody is being made: each process of this container that
+    /// somebody knows is known to us then.
+    pub(crate) fn look_for_strays(&self, look: impl FnOnce()) {
+        {
+            let mut execs = self.execs_now();
+            if !execs.strays || execs.looking || execs.starting > 0 {
+                return;
+            }
+            (execs.strays, execs.looking) = (false, true);
+        }
+        let _looking = Looking(self);
+        look();
     }
 
     /// Lets nobody more be made, and waits for those that are just made; whoever takes longer than `patience` is given up.
@@ -406,6 +427,23 @@ impl Container {
 
 /// A process is just being made.
 pub(crate) struct Starting<'a>(&'a Container);
+
+impl Starting<'_> {
+    /// That has failed, and who was made is known to nobody.
+    pub(crate) fn may_have_strayed(&self) {
+        self.0.execs_now().strays = true;
+    }
+}
+
+/// Strays are looked for.
+struct Looking<'a>(&'a Container);
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.0.execs_now().looking = false;
+        self.0.made.notify_all();
+    }
+}
 
 impl Drop for Starting<'_> {
     fn drop(&mut self) {

@@ -12,13 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use host_cgroup::Kernel;
 use proc_id::{Process, ProcessId};
-use rustix::process::child_subreaper;
+use rustix::process::{Signal, child_subreaper};
 
-use crate::{Runtime, launcher::reap};
+use crate::{Runtime, container::Container, launcher::reap};
 
 /// How long a zombie that nobody knows is left to whoever may still be waiting for it.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a process that must not be may take to be dead.
+const DYING: Duration = Duration::from_secs(2);
 
 /// The zombies that were seen.
 #[derive(Debug, Default)]
@@ -61,19 +65,48 @@ impl Orphans {
     }
 }
 
+/// An exec has failed in a container: a process that the OCI runtime had let go before it was killed, or failed, would run
+/// there, and nobody knows it. It is a child of ours, in the container's cgroup and in a pid namespace whose own orphans do
+/// not come to us; without such a namespace nobody can tell it from the container's own, and it ends with that.
+pub fn end_strays(runtime: &Runtime, container: &Container) {
+    let (Some(init), Some(oci)) = (container.process(), container.oci()) else { return };
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(&init.pid().to_string());
+    if own.is_none() || own == namespace("self") {
+        return;
+    }
+    let members = oci.cgroup().own_procs(&Kernel).unwrap_or_default();
+    let known = runtime.children();
+    for pid in children().into_iter().filter(|pid| members.contains(pid)) {
+        let Ok(process) = Process::of_child(pid) else { continue };
+        if known.contains(process.id()) || namespace(&pid.to_string()) != own {
+            continue;
+        }
+        tracing::warn!(id = container.id, pid, "a process whose exec has failed is ended");
+        if process.signal(Signal::KILL).and_then(|_| process.wait(Some(DYING))).unwrap_or(false) {
+            reap(&process);
+        }
+    }
+}
+
 /// The children of this process that have ended and were not reaped.
 fn zombies() -> BTreeMap<i32, ProcessId> {
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     let mut zombies = BTreeMap::new();
-    for list in lists {
-        for pid in list.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()) {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let is_zombie = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'));
-            if is_zombie && let Ok(process) = Process::of_child(pid) {
-                zombies.insert(process.pid(), process.id().clone());
-            }
+    for pid in children() {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let is_zombie = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'));
+        if is_zombie && let Ok(process) = Process::of_child(pid) {
+            zombies.insert(process.pid(), process.id().clone());
         }
     }
     zombies
+}
+
+/// The children of this process.
+fn children() -> Vec<u32> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let pids =
+        |list: String| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>();
+    lists.flat_map(pids).collect()
 }

@@ -16,13 +16,14 @@ use vmm_api::Reason;
 use super::{exit::exit_of, kill::send, oci_of};
 use crate::{
     Error, Runtime,
-    container::Container,
+    container::{Container, Starting},
     contract::invalid,
     events::TaskEvent,
     exec::{Exec, ExecState},
     launcher::reap,
     layout,
     lifecycle::State,
+    oci::orphans::end_strays,
     record::{Exit, StdioPaths},
     stdio::{self, Stdio, Target, Targets},
 };
@@ -74,9 +75,10 @@ impl Runtime {
         let _work = exec.work();
         expect(&container, &exec, "start", ExecState::Added)?;
         let started = check_runs(&container, "start an exec").and_then(|()| {
-            let _starting = container.begin_exec()?;
-            self.exec_make(&container, &exec)
+            let starting = container.begin_exec()?;
+            self.exec_make(&container, &exec, &starting)
         });
+        container.look_for_strays(|| end_strays(self, &container));
         match started {
             Ok(pid) => {
                 let (id, exec_id) = (id.to_owned(), exec.id.clone());
@@ -93,14 +95,15 @@ impl Runtime {
         }
     }
 
-    fn exec_make(&self, container: &Container, exec: &Exec) -> Result<u32, Error> {
+    fn exec_make(&self, container: &Container, exec: &Exec, starting: &Starting<'_>) -> Result<u32, Error> {
         let oci = oci_of(container, "exec", "")?;
         let mut stdio = Stdio::open_plain(&exec.stdio)?;
         let deadline = Instant::now() + fault::deadline("deadline.exec", START_WAIT);
         let number = layout::random_hex(layout::TXID_BYTES)?;
         fault::point("exec.before")?;
-        let process =
-            oci.exec(&exec.spec, exec.stdio.terminal, &number, &mut stdio, exec.cancel.clone(), deadline)?;
+        let process = oci
+            .exec(&exec.spec, exec.stdio.terminal, &number, &mut stdio, exec.cancel.clone(), deadline)
+            .inspect_err(|_| starting.may_have_strayed())?;
         if let Err(e) =
             fault::point("exec.made").map_err(Error::from).and_then(|()| note(container, exec, &process))
         {

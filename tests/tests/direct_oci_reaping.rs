@@ -125,7 +125,6 @@ fn a_dead_daemons_container_is_ended_by_the_operators_gc_and_by_delete() {
         let members = bench.members("c1");
         shim.daemon.kill();
         assert!(members.iter().all(Proc::is_alive), "they do not die with the daemon");
-        drop(exec);
         if by_gc {
             let gc = || {
                 let gc =
@@ -154,6 +153,7 @@ fn a_dead_daemons_container_is_ended_by_the_operators_gc_and_by_delete() {
         assert!(!bench.is_mounted(&bundle) && !bench.run_directory("c1").exists());
         let cgroup = |h: &Path| h.join(&bench.namespace).join("c1").exists();
         assert!(!hierarchies().iter().any(|h| cgroup(h)), "its cgroup is left");
+        drop(exec);
         bundle.remove();
         assert_eq!(others.client.status("beside"), Ok(Status::RUNNING));
     }

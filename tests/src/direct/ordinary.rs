@@ -221,9 +221,14 @@ impl Client {
     /// Calls Start of an exec: its pid.
     #[track_caller]
     pub fn start_exec(&self, what: &Executed) -> Result<u32, Failure> {
+        self.send_start_exec(what).wait().map(|r| r.pid)
+    }
+
+    /// Sends a Start of an exec.
+    pub fn send_start_exec(&self, what: &Executed) -> Pending<StartResponse> {
         let request =
             StartRequest { id: what.id.clone(), exec_id: what.exec_id.clone(), ..StartRequest::default() };
-        self.send::<StartResponse>("Start", &request).wait().map(|r| r.pid)
+        self.send("Start", &request)
     }
 
     /// Executes it: Exec and Start; its pid.

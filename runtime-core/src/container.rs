@@ -30,6 +30,11 @@ use crate::{
     stdio::{Relay, Stdio},
 };
 
+/// How long an OCI runtime may take to see that its container has ended.
+const SEEING: Duration = Duration::from_secs(1);
+/// How long it is waited until a verb's end is looked for again.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// A container.
 #[derive(Debug)]
 pub struct Container {
@@ -205,6 +210,19 @@ impl Container {
     /// Begins a mutating verb; waits for the one that is at work.
     pub(crate) fn work(&self) -> MutexGuard<'_, Work> {
         self.op.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same for whoever has seen it end: what the OCI runtime is still doing for the verb at work is given up soon.
+    pub(crate) fn work_or_give_up(&self) -> MutexGuard<'_, Work> {
+        let until = Instant::now() + SEEING;
+        while Instant::now() < until {
+            if let Some(work) = self.try_work() {
+                return work;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        self.cancel.cancel();
+        self.work()
     }
 
     /// The same without waiting; `None`: one is at work.

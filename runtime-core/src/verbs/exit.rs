@@ -17,10 +17,13 @@ impl Runtime {
     /// The process of `container` has ended. Waits for the verb at work: a Start that sees the death itself has
     /// recorded it then, and only the event is left.
     pub fn exited(&self, container: &Container) {
-        if let Some(oci) = container.oci() {
-            self.end_rest(container, &oci);
-        }
-        let mut work = container.work();
+        let mut work = match container.oci() {
+            Some(oci) => {
+                self.end_rest(container, &oci);
+                container.work_or_give_up()
+            }
+            None => container.work(),
+        };
         let live = container.snapshot();
         if live.exit.is_none() && matches!(live.state, State::Created | State::Running | State::Paused) {
             let exit = self.exit_of(container, live.state, &work);

@@ -311,6 +311,13 @@ impl Runtime {
     /// The gate message was out: the process is ended, the container Stopped. The exit event follows the reply.
     fn never_ran(&self, container: &Container, work: &mut ContainerWork, cause: Error) -> Error {
         tracing::warn!(id = container.id, error = cause.chain(), "start failed");
+        // An ordinary one's program may have run, and ended, whatever the OCI runtime said then.
+        let ended = container.process().is_some_and(|process| process.is_dead().unwrap_or(false));
+        if container.oci().is_some() && ended {
+            let exit = self.exit_of_ordinary(container);
+            self.stop(container, work, exit);
+            return cause;
+        }
         if let Some(process) = container.process() {
             let dead = process.signal(rustix::process::Signal::KILL).and_then(|_| process.wait(Some(DYING)));
             if !matches!(dead, Ok(true)) {

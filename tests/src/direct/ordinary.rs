@@ -96,6 +96,15 @@ pub fn process(args: &[&str]) -> Value {
     })
 }
 
+/// As containerd sends it.
+fn any_process(process: &Value) -> Any {
+    Any {
+        type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
+        value: serde_json::to_vec(process).unwrap(),
+        ..Any::default()
+    }
+}
+
 impl Bench {
     /// Makes the bundle of an ordinary container; its root file system is busybox's.
     pub fn ordinary(&self, id: &str, spec: &Spec) -> Bundle {
@@ -201,11 +210,7 @@ impl Executed {
             stdin: self.stdin.to_string_lossy().into_owned(),
             stdout: of("stdout"),
             stderr: if terminal { String::new() } else { of("stderr") },
-            spec: MessageField::some(Any {
-                type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
-                value: serde_json::to_vec(&self.process).unwrap(),
-                ..Any::default()
-            }),
+            spec: MessageField::some(any_process(&self.process)),
             ..ExecProcessRequest::default()
         }
     }
@@ -226,9 +231,26 @@ impl Client {
 
     /// Sends a Start of an exec.
     pub fn send_start_exec(&self, what: &Executed) -> Pending<StartResponse> {
+        self.send_start_of(&what.id, &what.exec_id)
+    }
+
+    /// The same by its id.
+    pub fn send_start_of(&self, id: &str, exec_id: &str) -> Pending<StartResponse> {
         let request =
-            StartRequest { id: what.id.clone(), exec_id: what.exec_id.clone(), ..StartRequest::default() };
+            StartRequest { id: id.to_owned(), exec_id: exec_id.to_owned(), ..StartRequest::default() };
         self.send("Start", &request)
+    }
+
+    /// Calls Exec for a process without stdio.
+    #[track_caller]
+    pub fn exec_without_stdio(&self, id: &str, exec_id: &str, args: &[&str]) -> Result<(), Failure> {
+        let request = ExecProcessRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            spec: MessageField::some(any_process(&process(args))),
+            ..ExecProcessRequest::default()
+        };
+        self.send::<Empty>("Exec", &request).wait().map(drop)
     }
 
     /// Executes it: Exec and Start; its pid.

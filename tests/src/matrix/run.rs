@@ -32,6 +32,9 @@ impl Case {
         let answer = self.strike(&bench, &shim, &bundle);
         // From here on only the undo's faults are in the way.
         self.leave_the_undos_faults(&bench);
+        if self.verb.keeps_running() && shim.daemon.is_alive() {
+            runs_on(&bench, &shim, answer.is_ok());
+        }
         match self.next {
             Next::Nothing => {
                 bundle.remove();
@@ -42,7 +45,7 @@ impl Case {
             // Nobody asks once more for anything: whatever this leaves is left.
             Next::Rpc | Next::Delete => {
                 if self.next == Next::Rpc {
-                    delete_by_rpc(&shim, answer.is_ok());
+                    delete_by_rpc(&shim, answer.is_ok() || self.verb.keeps_running());
                 }
                 self.delete_action(&bench, &bundle);
                 bundle.remove();
@@ -129,7 +132,11 @@ impl Case {
     fn create_anew(&self, bench: &Bench) -> Bundle {
         let deadline = Instant::now() + SOON;
         loop {
-            let bundle = bench.bundle(ID, &Spec::tiny("hang")).without_stdio();
+            let bundle = match self.verb.is_ordinary() {
+                true => bench.ordinary(ID, &Spec::ordinary(&["/bin/sleep", "1000"])),
+                false => bench.bundle(ID, &Spec::tiny("hang")),
+            };
+            let bundle = bundle.without_stdio();
             let failure = match try_create(bench, &bundle) {
                 Ok(shim) => {
                     delete_by_rpc(&shim, true);
@@ -147,6 +154,14 @@ impl Case {
             sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// It runs as before, and what was executed in it is there or is not, as was answered.
+#[track_caller]
+fn runs_on(bench: &Bench, shim: &Shim, executed: bool) {
+    assert_eq!(shim.client.status(ID), Ok(containerd_shim_protos::api::Status::RUNNING));
+    let expected = 1 + usize::from(executed);
+    eventually(&format!("{expected} processes are in it"), || bench.members(ID).len() == expected);
 }
 
 /// `start` and Create.

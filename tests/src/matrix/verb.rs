@@ -8,6 +8,9 @@ use std::{
 
 use crate::direct::{Bench, Bundle, Client, Failure, Pending, PodNetwork, Spec};
 
+/// The id of what is executed.
+const EXEC: &str = "e1";
+
 /// A verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
@@ -27,6 +30,8 @@ pub enum Verb {
     StartOrdinary,
     /// Its Delete, when it was killed.
     DeleteOrdinary,
+    /// Start of an exec in it.
+    ExecOrdinary,
 }
 
 /// A call of one of them.
@@ -52,7 +57,7 @@ impl Call {
 
 impl Verb {
     /// All.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Create,
         Self::Start,
         Self::Delete,
@@ -61,6 +66,7 @@ impl Verb {
         Self::CreateOrdinary,
         Self::StartOrdinary,
         Self::DeleteOrdinary,
+        Self::ExecOrdinary,
     ];
 
     /// Its name.
@@ -74,6 +80,7 @@ impl Verb {
             Self::CreateOrdinary => "create-ordinary",
             Self::StartOrdinary => "start-ordinary",
             Self::DeleteOrdinary => "delete-ordinary",
+            Self::ExecOrdinary => "exec-ordinary",
         }
     }
 
@@ -83,6 +90,7 @@ impl Verb {
             Self::Create | Self::CreateSandbox | Self::CreateOrdinary => "deadline.create",
             Self::Start | Self::StartSandbox | Self::StartOrdinary => "deadline.start",
             Self::Delete | Self::DeleteOrdinary => "deadline.delete",
+            Self::ExecOrdinary => "deadline.exec",
         }
     }
 
@@ -96,13 +104,26 @@ impl Verb {
         matches!(self, Self::Delete | Self::DeleteOrdinary)
     }
 
+    /// Whether it is one of an ordinary container.
+    pub(super) fn is_ordinary(self) -> bool {
+        matches!(self, Self::CreateOrdinary | Self::StartOrdinary | Self::DeleteOrdinary | Self::ExecOrdinary)
+    }
+
+    /// Whether it makes what it makes in steps.
+    pub(super) fn has_steps(self) -> bool {
+        !self.is_delete() && self != Self::ExecOrdinary
+    }
+
+    /// Whether the container runs behind it, whatever becomes of it.
+    pub(super) fn keeps_running(self) -> bool {
+        self == Self::ExecOrdinary
+    }
+
     /// A bundle for it.
     pub(super) fn bundle(self, bench: &Bench, network: &PodNetwork, id: &str) -> Bundle {
         let spec = match self {
             Self::CreateSandbox | Self::StartSandbox => Spec::sandbox(),
-            Self::CreateOrdinary | Self::StartOrdinary | Self::DeleteOrdinary => {
-                Spec::ordinary(&["/bin/sleep", "1000"])
-            }
+            _ if self.is_ordinary() => Spec::ordinary(&["/bin/sleep", "1000"]),
             // Every step that there is.
             Self::Create => Spec::tiny("hang").edit(|s| {
                 let hook = serde_json::json!([{"path": "/bin/true", "args": ["true"]}]);
@@ -111,9 +132,9 @@ impl Verb {
             _ => Spec::tiny("hang"),
         };
         let spec = spec.join_network(&network.path());
-        let mut bundle = match self {
-            Self::CreateOrdinary | Self::StartOrdinary | Self::DeleteOrdinary => bench.ordinary(id, &spec),
-            _ => bench.bundle(id, &spec),
+        let mut bundle = match self.is_ordinary() {
+            true => bench.ordinary(id, &spec),
+            false => bench.bundle(id, &spec),
         }
         .without_stdio();
         if matches!(self, Self::Create | Self::Delete | Self::CreateOrdinary | Self::DeleteOrdinary) {
@@ -141,6 +162,11 @@ impl Verb {
                 client.kill(&bundle.id, 9).unwrap();
                 client.wait(&bundle.id).unwrap();
             }
+            Self::ExecOrdinary => {
+                client.create(bundle).unwrap();
+                client.start(&bundle.id).unwrap();
+                client.exec_without_stdio(&bundle.id, EXEC, &["/bin/sleep", "1000"]).unwrap();
+            }
         }
         clean
     }
@@ -155,6 +181,7 @@ impl Verb {
                 Call::Start(client.send_start(&bundle.id))
             }
             Self::Delete | Self::DeleteOrdinary => Call::Delete(client.send_delete(&bundle.id)),
+            Self::ExecOrdinary => Call::Start(client.send_start_of(&bundle.id, EXEC)),
         }
     }
 }

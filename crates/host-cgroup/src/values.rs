@@ -150,8 +150,8 @@ pub(crate) fn weight(shares: u64) -> u64 {
         return 10_000;
     }
     #[expect(clippy::cast_precision_loss, reason = "at most 18 bits")]
-    let l = (shares as f64).log2();
-    let weight = 10f64.powf((l * l + 125.0 * l) / 612.0 - 7.0 / 34.0).ceil();
+    let l = libm::log2(shares as f64);
+    let weight = libm::pow(10.0, (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0).ceil();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 10000")]
     let weight = weight as u64;
     weight.clamp(1, 10_000)

@@ -34,6 +34,9 @@ pub fn hold(socket: &Socket, daemon: &OwnedFd) -> Result<(), Failure> {
     drop_privileges()?;
     // Changed credentials clear the parent-death signal.
     tie_to(daemon)?;
+    // It stays for as long as the pod, and needs nothing any more of what setting it up has taken.
+    // SAFETY: malloc_trim(3) may be called at any time, by any thread.
+    unsafe { libc::malloc_trim(0) };
     fault_at("launcher.hold")?;
     send(socket, &FromLauncher::Holding, &[])?;
     loop {

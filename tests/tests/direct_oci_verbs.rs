@@ -247,7 +247,14 @@ fn descriptors(pid: u32) -> Vec<String> {
 
 #[test]
 fn nobody_in_it_has_a_descriptor_of_ours() {
-    let Some(bench) = Bench::released() else { return };
+    let Some(mut bench) = Bench::released() else { return };
+    // The runtimes take care of it themselves; but they are given none to begin with.
+    let has = bench.scratch().join("has");
+    let note = format!("for fd in /proc/$$/fd/*; do readlink $fd; done >>{}", has.display());
+    bench.set_variable("URUNC_OCI_RUNTIME", &double(&bench, "--root", &note));
+    // Whoever starts the shim may have one that is not close-on-exec, and hand it down.
+    let _inherited =
+        rustix::fs::open("/dev/zero", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
     for terminal in [false, true] {
         let mut spec = Spec::ordinary(&["/bin/sleep", "1000"]);
         if terminal {
@@ -272,6 +279,8 @@ fn nobody_in_it_has_a_descriptor_of_ours() {
         drop(execs);
         bench.end(&shim, bundle);
     }
+    let has = fs::read_to_string(has).unwrap();
+    assert!(has.lines().any(|what| what == "/dev/null") && !has.contains("/dev/zero"), "{has}");
     bench.finish();
 }
 

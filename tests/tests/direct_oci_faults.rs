@@ -174,15 +174,14 @@ fn in_the_middle_of_exec() {
         bench.set_variable("URUNC_OCI_RUNTIME", &double(&bench, "nothing", ":"));
         let bundle = bench.ordinary("c1", &spec).without_stdio();
         let (shim, _) = bench.running(&bundle);
-        let procs = cgroups(&bench, "c1").into_iter().map(|path| path.join("cgroup.procs"));
-        let procs =
-            procs.filter(|path| fs::read_to_string(path).is_ok_and(|list| !list.is_empty())).next_back();
+        let mut procs = cgroups(&bench, "c1").into_iter().map(|path| path.join("cgroup.procs"));
+        let procs = procs.rfind(|path| fs::read_to_string(path).is_ok_and(|list| !list.is_empty())).unwrap();
         // Nothing is spawned for the look: it is a matter of milliseconds.
         let made = "{ for f in /proc/$child/task/*/children; do read -r made <$f; [ \"$made\" ] && break; done; } \
                     2>/dev/null";
         let joined = format!(
             "{{ mapfile -t all <{}; had=${{had:-${{#all[@]}}}}; [ ${{#all[@]}} -gt $had ]; }}",
-            procs.unwrap().display()
+            procs.display()
         );
         for (n, condition) in [made, &joined, made, &joined].into_iter().enumerate() {
             // A double that stood still itself has seen it too late, and that is no such case.

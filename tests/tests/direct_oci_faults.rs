@@ -269,3 +269,52 @@ fn a_process_whose_exec_has_failed_does_not_run() {
     }
     bench.finish();
 }
+
+/// Who is looked for is none of those that have a right to be there: what was executed at the same time, and what others
+/// have left behind.
+#[test]
+fn of_many_execs_only_those_that_fail_are_ended() {
+    let Some(mut bench) = Bench::released() else { return };
+    for own_pids in [true, false] {
+        bench.set_variable("URUNC_OCI_RUNTIME", &double(&bench, "nothing", ":"));
+        let mut spec = Spec::busybox("(sleep 1000 &); exec sleep 1000");
+        if !own_pids {
+            spec.json["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "network"}]);
+        }
+        let bundle = bench.ordinary("c1", &spec).without_stdio();
+        let (shim, _) = bench.running(&bundle);
+        // It leaves one, too.
+        shim.client
+            .exec_without_stdio("c1", "leaves", &["/bin/sh", "-c", "(sleep 1000 &); exec sleep 1000"])
+            .unwrap();
+        shim.client.send_start_of("c1", "leaves").wait().unwrap();
+        eventually("all are there", || {
+            bench.members("c1").iter().filter(|m| m.comm() == "sleep").count() == 4
+        });
+        let before = bench.members("c1");
+
+        // Every other one comes to its end, and fails.
+        let turn = bench.scratch().join("turn").display().to_string();
+        let script =
+            format!("if mkdir {turn} 2>/dev/null; then \"$real\" \"$@\"; kill -9 $$; else rmdir {turn}; fi");
+        double(&bench, "exec", &script);
+        let names: Vec<_> = (0..8).map(|n| format!("e{n}")).collect();
+        for name in &names {
+            shim.client.exec_without_stdio("c1", name, SLEEPS).unwrap();
+        }
+        let starts: Vec<_> = names.iter().map(|name| shim.client.send_start_of("c1", name)).collect();
+        let mut started: Vec<_> =
+            starts.into_iter().filter_map(|s| s.wait().ok()).map(|s| s.pid.cast_signed()).collect();
+        assert!((1..8).contains(&started.len()), "{started:?}");
+        if own_pids {
+            let expected = before.len() + started.len();
+            eventually("those that failed are ended", || bench.members("c1").len() == expected);
+        }
+        // Whoever was there, and whoever was executed, is.
+        started.extend(before.iter().map(Proc::pid));
+        let now: Vec<_> = bench.members("c1").iter().map(Proc::pid).collect();
+        assert!(started.iter().all(|pid| now.contains(pid)), "{started:?} {now:?}");
+        bench.end(&shim, bundle);
+    }
+    bench.finish();
+}

@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use containerd_shim_protos::ttrpc::Code;
+use containerd_shim_protos::{
+    api::{Empty, PauseRequest, UpdateTaskRequest},
+    ttrpc::Code,
+};
+use protobuf::well_known_types::any::Any;
 use serde_json::json;
 use urunc_tests::direct::{
     A_WHILE, Bench, Bundle, Client, Executed, Proc, SOON, Spec, double, eventually, hanging, hangs,
@@ -130,5 +134,65 @@ fn an_exec_that_hangs_keeps_no_container() {
     shim.client.shutdown("c1");
     bench.delete(&bundle).deleted();
     bundle.remove();
+    bench.finish();
+}
+
+/// containerd has waited long enough, and executes `delete`.
+#[test]
+fn the_delete_of_its_id_gives_up_a_create_that_hangs() {
+    let Some(mut bench) = Bench::released() else { return };
+    let program = double(&bench, "create", &hangs(&bench));
+    bench.set_variable("URUNC_OCI_RUNTIME", &program);
+    let bundle = bench.ordinary("c1", &Spec::busybox("exec sleep 1000")).without_stdio();
+    let shim = bench.start(&bundle);
+    let create = shim.client.send_create(&bundle, LONG);
+    let hung = hanging(&bench);
+    let began = Instant::now();
+    bench.delete(&bundle).deleted();
+    assert!(began.elapsed() < PATIENCE + A_WHILE, "it took {:?}", began.elapsed());
+    create.wait().unwrap_err();
+    assert!(!hung.is_alive() && !bench.is_mounted(&bundle) && !bench.run_directory("c1").exists());
+    shim.client.shutdown("c1");
+    bundle.remove();
+    bench.finish();
+}
+
+#[test]
+fn a_pause_or_an_update_that_hangs_keeps_no_container() {
+    let Some(mut bench) = Bench::released() else { return };
+    for verb in ["Pause", "Update"] {
+        let program = double(&bench, &verb.to_lowercase(), &hangs(&bench));
+        bench.set_variable("URUNC_OCI_RUNTIME", &program);
+        let bundle = bench.ordinary("c1", &Spec::busybox("exec sleep 1000")).without_stdio();
+        let (shim, _) = bench.running(&bundle);
+        let at_work = match verb {
+            "Pause" => {
+                let pause = PauseRequest { id: "c1".to_owned(), ..PauseRequest::default() };
+                shim.client.send::<Empty>(verb, &pause)
+            }
+            _ => {
+                let resources = Any {
+                    type_url: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".to_owned(),
+                    value: json!({"pids": {"limit": 60}}).to_string().into_bytes(),
+                    ..Any::default()
+                };
+                let update = UpdateTaskRequest {
+                    id: "c1".to_owned(),
+                    resources: Some(resources).into(),
+                    ..UpdateTaskRequest::default()
+                };
+                shim.client.send::<Empty>(verb, &update)
+            }
+        };
+        let hung = hanging(&bench);
+        shim.client.kill("c1", 9).unwrap();
+        let waited = shim.client.send_wait("c1").within(PATIENCE);
+        assert_eq!(waited.expect("its end is told").map(|r| r.exit_status), Ok(137), "{verb}");
+        goes_soon(&bench, &shim.client, &bundle, &hung);
+        at_work.wait().unwrap_err();
+        shim.client.shutdown("c1");
+        bench.delete(&bundle).deleted();
+        bundle.remove();
+    }
     bench.finish();
 }

@@ -18,8 +18,8 @@ use urunc_tests::direct::{
     hierarchies,
 };
 
-/// How long containerd waits for a Delete of its own before it gives up.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long containerd waits for a Delete of its own before it gives up: 5 s, on a machine as usual.
+const PATIENCE: Duration = Duration::from_secs(SOON.as_secs() / 2);
 /// How long a call may take whose OCI runtime hangs: longer than any of these tests.
 const LONG: Duration = Duration::from_secs(60);
 

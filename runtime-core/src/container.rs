@@ -15,7 +15,7 @@ use host_cgroup::{LeafPlan, Stats, WholePlan};
 use oci_runtime::Cancel;
 use proc_id::Process;
 use tokio::sync::watch;
-use vmm_api::Control;
+use vmm_api::{Control, RawExit};
 
 use crate::{
     Error,
@@ -99,6 +99,8 @@ pub struct Live {
     pub logger: Option<Arc<Process>>,
     /// What it says.
     pub words: Option<Arc<LastWords>>,
+    /// Of an ordinary container: the status of its first process, once somebody has read it.
+    pub raw: Option<RawExit>,
     /// How it ended.
     pub exit: Option<Exit>,
     /// Whether containerd was told of the end.
@@ -178,6 +180,7 @@ impl Container {
                 process: None,
                 logger: None,
                 words: None,
+                raw: None,
                 exit: None,
                 exit_told: false,
                 killed: None,
@@ -212,8 +215,12 @@ impl Container {
         self.op.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same for whoever has seen it end: what the OCI runtime is still doing for the verb at work is given up soon.
+    /// The same for whoever has seen it end. If it was killed, what the OCI runtime is still doing for the verb at work is
+    /// given up soon; if it ended by itself, a Start may still run the hooks behind it.
     pub(crate) fn work_or_give_up(&self) -> MutexGuard<'_, Work> {
+        if self.live().killed.is_none() {
+            return self.work();
+        }
         let until = Instant::now() + SEEING;
         while Instant::now() < until {
             if let Some(work) = self.try_work() {

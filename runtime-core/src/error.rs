@@ -366,6 +366,7 @@ impl Error {
                     Kind::FailedPrecondition
                 }
                 oci_runtime::Error::Hung { .. } => Kind::DeadlineExceeded,
+                oci_runtime::Error::GivenUp { .. } => Kind::Aborted,
                 oci_runtime::Error::Id { .. } => Kind::InvalidArgument,
                 _ => match e.case() {
                     Some(Case::Absent | Case::Finished) => Kind::NotFound,

@@ -9,6 +9,7 @@
 //!   <namespace>/<id>/             the run directory of one container:
 //!     lock, record.json, plan.json, start.json, hooks.json, tx-<txid>
 //!     oci/                        of an ordinary container: the OCI runtime's own state
+//!     calls/                      of one, for the time of a call: a pid file, a console socket
 //! ```
 //!
 //! containerd's namespaces and ids begin with a letter or digit, so the names with a dot are ours alone.
@@ -27,6 +28,8 @@ pub const LATE: &str = "start.json";
 pub const HOOKS: &str = "hooks.json";
 /// The folder of the OCI runtime's state, of this one container.
 pub const OCI: &str = "oci";
+/// The folder of what a call of the OCI runtime needs by name.
+pub const CALLS: &str = "calls";
 /// Where an ordinary container's root file system is mounted, in its bundle: containerd looks there, too.
 pub const ROOTFS: &str = "rootfs";
 /// The record lock's file name.

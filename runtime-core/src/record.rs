@@ -227,6 +227,7 @@ impl Record {
             ("owner", layout::is_instance(&self.owner)),
             ("group", layout::is_identifier(&self.group)),
             ("cgroup", leaves.into_iter().all(|h| is_own_leaf(h.leaf.as_str()))),
+            ("oci", self.oci.as_ref().is_none_or(|oci| oci.is_of(&self.namespace, path))),
             ("rootfs", self.rootfs.as_ref().is_none_or(|m| m.place == self.bundle_path.join(layout::ROOTFS))),
         ];
         right.into_iter().find(|(_, is_right)| !is_right).map(|(field, _)| field)
@@ -356,7 +357,16 @@ impl RunDir {
         self.dir.remove(layout::PLAN)?;
         self.dir.remove(layout::LATE)?;
         self.dir.remove(layout::HOOKS)?;
-        Ok(())
+        self.forget_calls()
+    }
+
+    /// Removes what calls of the OCI runtime have left that were killed with us.
+    pub fn forget_calls(&self) -> Result<(), Error> {
+        let folder = self.dir.path().join(layout::CALLS);
+        match std::fs::remove_dir_all(&folder) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", folder)(e)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes the run directory, the record last but for its lock. What somebody set aside stays, and with it the

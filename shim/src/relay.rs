@@ -21,10 +21,15 @@ use crate::daemon::registered;
 
 /// How much is copied at once.
 const BUFFER: usize = 32 * 1024;
+/// How much a pipe holds (pipe(7)).
+const PIPE: usize = 64 * 1024;
 /// How long after the end a client may take nothing until the rest is given up.
 const STALL: Duration = Duration::from_secs(1);
 /// How long the Delete of an exec waits for what it has left behind to end its output. As runc's shim.
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
+
+/// How long a container's Delete waits at most. CRI waits for 10 s.
+const LATEST: Duration = Duration::from_secs(8);
 
 type End = watch::Receiver<Option<Exit>>;
 
@@ -59,6 +64,14 @@ pub fn serve_exec(exec: &Arc<Exec>) {
         }
         exec.relay_ended();
     });
+}
+
+/// A container is deleted: what it has said is copied, for as long as somebody takes it. Where somebody is left who still
+/// writes, that is not waited for without end.
+pub async fn end(container: &Container) {
+    if timeout(LATEST, container.relay_end().wait_for(|ended| *ended)).await.is_err() {
+        tracing::warn!(id = container.id, "its output does not end; it is copied on");
+    }
 }
 
 /// An exec is deleted: what it has said is copied, and then nothing more.
@@ -120,7 +133,7 @@ async fn copy_output(master: &AsyncFd<OwnedFd>, mut output: Option<Output>, unti
     let mut buffer = vec![0; BUFFER];
     loop {
         if matches!(until, Until::CutOff(cut) if *cut.borrow()) {
-            return Ok(());
+            return rest(master.get_ref(), output.as_ref(), &mut buffer);
         }
         let n = match before(until, take(master, &mut buffer)).await {
             // EIO: the slave is closed for good.
@@ -140,6 +153,25 @@ async fn copy_output(master: &AsyncFd<OwnedFd>, mut output: Option<Output>, unti
             }
         }
     }
+}
+
+/// What is there already, if it is taken at once: as much as a pipe holds.
+fn rest(from: &OwnedFd, to: Option<&Output>, buffer: &mut [u8]) -> io::Result<()> {
+    let to: &OwnedFd = match to {
+        Some(Output::Stream(to)) => to.get_ref(),
+        Some(Output::File(file)) => file,
+        None => return Ok(()),
+    };
+    for _ in 0..PIPE / BUFFER {
+        let n = match read(from, &mut *buffer) {
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(n) => n,
+        };
+        if write(to, &buffer[..n]).is_ok_and(|written| written < n) {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// Where output goes.

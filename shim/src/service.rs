@@ -296,7 +296,7 @@ impl Task for TaskService {
         let deleted = self.run(move |_| daemon.ending(&req.id, |runtime| runtime.delete(&req.id)));
         let (pid, exit) = deleted.await?;
         if let Some(container) = container {
-            container.relay_end().wait_for(|ended| *ended).await.ok();
+            relay::end(&container).await;
         }
         Ok(DeleteResponse {
             pid,

@@ -110,7 +110,7 @@ fn remove_tree(files: &dyn Files, dir: &Path) -> Result<(), (Error, Errno)> {
     }
 }
 
-fn remove_parents(files: &dyn Files, own: &Ours, notes: &Notes) -> Vec<Error> {
+pub(crate) fn remove_parents(files: &dyn Files, own: &Ours, notes: &Notes) -> Vec<Error> {
     let mut failures = Vec::new();
     for dir in own.parents.iter().rev() {
         match files.rmdir(dir) {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::{Files, is_absent};
 use crate::kill::{kill_in_all, procs_in, signal_in_all};
 use crate::plan::{Ours, missing};
-use crate::remove::{probe_all, remove_all};
+use crate::remove::{probe_all, remove_all, remove_parents};
 use crate::{CgroupsPath, Error, Hierarchies, Notes, Presence, Version};
 
 /// A path in each hierarchy.
@@ -113,6 +113,15 @@ impl WholePlan {
     /// Removes what is ours of it, and the parents that came with it; see [`crate::remove`].
     pub fn remove(&self, files: &dyn Files, notes: &Notes, deadline: Instant) -> Result<(), Error> {
         remove_all(files, &self.ours(), notes, deadline)
+    }
+
+    /// Leaves it to somebody else who is in it: it goes with whoever leaves it last, for it is noted that we made it.
+    pub fn leave(&self, files: &dyn Files, notes: &Notes) -> Result<(), Error> {
+        let all = self.ours().into_iter().map(|mut own| {
+            own.parents.push(own.dir.clone());
+            own
+        });
+        Error::collected(all.flat_map(|own| remove_parents(files, &own, notes)).collect())
     }
 
     /// Looks for what is ours of it.

@@ -140,7 +140,16 @@ impl Mounted {
         let table = Line::all().map_err(fail("look below", &self.place))?;
         // Of an id that is never used again the kernel tells only where the mount is on top; the other one may be
         // somebody else's by now, but hardly at the same place.
-        Ok(table.iter().any(|line| line.id == self.id.id && line.place == self.place))
+        Ok(table.iter().any(|line| line.id == self.id.id && line.place == self.canonical()))
+    }
+
+    /// The place as the kernel shows it: without links on the way to it.
+    fn canonical(&self) -> PathBuf {
+        let parent = self.place.parent().and_then(|parent| fs::canonicalize(parent).ok());
+        match (parent, self.place.file_name()) {
+            (Some(parent), Some(name)) => parent.join(name),
+            _ => self.place.clone(),
+        }
     }
 
     fn is_on_top(&self) -> Result<bool, Error> {

@@ -9,9 +9,12 @@
 mod check;
 mod options;
 pub mod orphans;
+mod sharing;
 
 use std::{
-    os::fd::OwnedFd,
+    fs::DirBuilder,
+    io,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -23,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::check;
 pub use options::OciOptions;
+pub use sharing::is_shared;
 
 use crate::{Error, config::Config, layout, record::RunDir, request::Request, stdio::Stdio};
 
@@ -115,6 +119,18 @@ impl OciRecord {
         Some(Self { program, root, systemd_cgroup: false, cgroup: WholePlan::default() })
     }
 
+    /// Whether it can be of a container of this namespace whose run directory is `dir`: its names become paths, and
+    /// whoever is in its cgroup is killed.
+    pub fn is_of(&self, namespace: &str, dir: &Path) -> bool {
+        let is_named = |h: &host_cgroup::WholeIn| {
+            h.to_make.iter().all(|made| h.path.relative().starts_with(made.relative()))
+        };
+        let is_own = self.root == dir.join(layout::OCI);
+        self.program.is_absolute()
+            && (is_own || self.root.is_absolute() && self.root.ends_with(namespace))
+            && self.cgroup.hierarchies.iter().all(is_named)
+    }
+
     /// The folder of this container's state.
     pub fn state(&self, id: &str) -> PathBuf {
         self.root.join(id)
@@ -152,6 +168,20 @@ impl Oci {
         &self.cgroup
     }
 
+    /// Whether somebody else of ours is in its cgroup.
+    pub(crate) fn is_shared(&self) -> bool {
+        is_shared(&self.folder, &self.cgroup)
+    }
+
+    /// The folder for what a call needs by name.
+    fn calls(&self) -> Result<PathBuf, Error> {
+        let folder = self.folder.join(layout::CALLS);
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(Error::file("make", folder)(e)),
+            _ => Ok(folder),
+        }
+    }
+
     /// Creates the container: its first process, which may be dead already. `stdio` is handed to it; a terminal comes
     /// from it.
     pub(crate) fn create(
@@ -165,7 +195,7 @@ impl Oci {
         let what = oci_runtime::Create {
             id: &self.id,
             bundle,
-            pid_file: &self.folder.join(PID_FILE),
+            pid_file: &self.calls()?.join(PID_FILE),
             console: console.as_ref(),
             streams,
             no_pivot: self.options.no_pivot,
@@ -191,7 +221,7 @@ impl Oci {
         let what = oci_runtime::Exec {
             id: &self.id,
             process,
-            pid_file: &self.folder.join(format!("{PID_FILE}-{number}")),
+            pid_file: &self.calls()?.join(format!("{PID_FILE}-{number}")),
             console: console.as_ref(),
             streams,
         };
@@ -242,11 +272,11 @@ impl Oci {
         is_first: bool,
     ) -> Result<(Option<Console>, Streams), Error> {
         if terminal {
-            return Ok((Some(Console::listen(&self.folder, name)?), Streams::default()));
+            return Ok((Some(Console::listen(&self.calls()?, name)?), Streams::default()));
         }
         match self.options.io {
             // A container's end is that of all who could write there; an exec may leave somebody behind.
-            (0, 0) if is_first => {}
+            (0, 0) if is_first => stdio.put_pipes_before_files()?,
             (0, 0) => stdio.put_pipes_behind()?,
             owner => stdio.put_pipes_of(owner)?,
         }

@@ -9,12 +9,13 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
 use host_cgroup::Kernel;
 use proc_id::{Process, ProcessId};
-use rustix::process::{Signal, child_subreaper};
+use rustix::process::{Signal, WaitId, WaitIdOptions, child_subreaper, waitid};
 
 use crate::{Runtime, container::Container, launcher::reap};
 
@@ -79,7 +80,13 @@ pub fn end_strays(runtime: &Runtime, container: &Container) {
     let known = runtime.children();
     for pid in children().into_iter().filter(|pid| members.contains(pid)) {
         let Ok(process) = Process::of_child(pid) else { continue };
-        if known.contains(process.id()) || namespace(&pid.to_string()) != own {
+        // Looked at again behind the pidfd: the number may have been another one's meanwhile.
+        let is_member = || oci.cgroup().own_procs(&Kernel).is_ok_and(|now| now.contains(&pid));
+        if known.contains(process.id())
+            || namespace(&pid.to_string()) != own
+            || !is_child(&process)
+            || !is_member()
+        {
             continue;
         }
         tracing::warn!(id = container.id, pid, "a process whose exec has failed is ended");
@@ -100,6 +107,12 @@ fn zombies() -> BTreeMap<i32, ProcessId> {
         }
     }
     zombies
+}
+
+/// Only children can be waited for; this only looks.
+fn is_child(process: &Process) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::PidFd(process.as_fd()), look).is_ok()
 }
 
 /// The children of this process.

@@ -90,13 +90,18 @@ impl Stdio {
         Ok(())
     }
 
-    /// The process gets pipes for its output instead of the client's FIFOs, which go behind them: what it leaves behind
-    /// then does not keep the client's end open for ever.
+    /// The process gets pipes for its output instead of the client's FIFOs and files, which go behind them: what it leaves
+    /// behind then does not keep the client's end open for ever.
     pub fn put_pipes_behind(&mut self) -> Result<(), Error> {
-        let is_fifo = |end: &OwnedFd| {
-            rustix::fs::fstat(end).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo)
+        self.put_pipes((0, 0), false, |_| true)
+    }
+
+    /// It gets pipes instead of files of the host, which it could else own, open anew and cut short.
+    pub fn put_pipes_before_files(&mut self) -> Result<(), Error> {
+        let is_file = |end: &OwnedFd| {
+            rustix::fs::fstat(end).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile)
         };
-        self.put_pipes((0, 0), false, is_fifo)
+        self.put_pipes((0, 0), false, is_file)
     }
 
     /// It gets pipes for everything, and they are this user's: a process that is not root can open them anew by

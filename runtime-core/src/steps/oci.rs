@@ -21,7 +21,7 @@ use crate::{
     Error,
     launcher::reap,
     layout,
-    oci::{Oci, OciRecord},
+    oci::{Oci, OciRecord, is_shared},
     record::{BundleId, Record, RunDir},
 };
 
@@ -72,25 +72,31 @@ impl Step<Cx<'_>> for OciStep {
 
     fn undo(&self, cx: &mut Cx<'_>, deadline: Instant) -> Result<Undone, Error> {
         let Some(oci) = cx.record.oci.clone() else { return Ok(Undone::WasAbsent) };
-        let was_there = end_all(cx.record, &oci, deadline)?;
+        let was_there = end_all(cx.record, &oci, cx.dir, deadline)?;
         let state = oci.state(&cx.record.id);
-        let had_state = has_state(cx.record, &oci, cx.dir);
+        let had_state = has_state(cx.record, &oci, cx.dir)?;
         if had_state {
             delete(&oci, &cx.record.id, deadline);
             // It may have found somebody whom we did not.
-            end_all(cx.record, &oci, deadline)?;
+            end_all(cx.record, &oci, cx.dir, deadline)?;
             remove_folder(&state)?;
         }
         forget_root(&oci.root, cx.dir)?;
-        oci.cgroup.remove(&Kernel, cx.notes, deadline)?;
+        if others_are_in(&oci, cx.dir)? {
+            oci.cgroup.leave(&Kernel, cx.notes)?;
+        } else {
+            oci.cgroup.remove(&Kernel, cx.notes, deadline)?;
+        }
+        cx.dir.forget_calls()?;
         Ok(if had_state || was_there { Undone::Removed } else { Undone::WasAbsent })
     }
 
     fn probe(&self, cx: &mut Cx<'_>) -> Result<Presence, Error> {
         let Some(oci) = &cx.record.oci else { return Ok(Presence::Absent) };
-        let nobody = oci.cgroup.probe(&Kernel)? == host_cgroup::Presence::Absent;
+        let nobody =
+            oci.cgroup.probe(&Kernel)? == host_cgroup::Presence::Absent || others_are_in(oci, cx.dir)?;
         let dead = processes(cx.record)?.iter().all(|process| process.is_dead().unwrap_or(false));
-        let absent = nobody && dead && !has_state(cx.record, oci, cx.dir);
+        let absent = nobody && dead && !has_state(cx.record, oci, cx.dir)?;
         Ok(if absent { Presence::Absent } else { Presence::Present })
     }
 
@@ -100,12 +106,12 @@ impl Step<Cx<'_>> for OciStep {
 }
 
 /// Kills the container's processes; done only when their death is proven. `true`: there were some.
-fn end_all(record: &Record, oci: &OciRecord, deadline: Instant) -> Result<bool, Error> {
+fn end_all(record: &Record, oci: &OciRecord, dir: &RunDir, deadline: Instant) -> Result<bool, Error> {
     let known = processes(record)?;
     for process in &known {
         process.signal(Signal::KILL)?;
     }
-    let in_cgroup = !oci.cgroup.own_procs(&Kernel)?.is_empty();
+    let in_cgroup = !oci.cgroup.own_procs(&Kernel)?.is_empty() && !others_are_in(oci, dir)?;
     if in_cgroup || !known.is_empty() {
         oci.cgroup.thaw(&Kernel)?;
     }
@@ -120,6 +126,11 @@ fn end_all(record: &Record, oci: &OciRecord, deadline: Instant) -> Result<bool, 
         reap(process);
     }
     Ok(in_cgroup || !known.is_empty())
+}
+
+/// Whether somebody is in what we made of the cgroup, and another container of ours may be that somebody.
+fn others_are_in(oci: &OciRecord, dir: &RunDir) -> Result<bool, Error> {
+    Ok(!oci.cgroup.own_procs(&Kernel)?.is_empty() && is_shared(dir.dir().path(), &oci.cgroup))
 }
 
 /// The processes of which the record knows and which live.
@@ -157,20 +168,21 @@ fn delete(oci: &OciRecord, id: &str, deadline: Instant) {
 
 /// Whether the OCI runtime has state of the container. Where `Root` is shared, what has its id may be somebody's who came
 /// between our look and our create.
-fn has_state(record: &Record, oci: &OciRecord, dir: &RunDir) -> bool {
+fn has_state(record: &Record, oci: &OciRecord, dir: &RunDir) -> Result<bool, Error> {
     if !oci.state(&record.id).exists() {
-        return false;
+        return Ok(false);
     }
     if oci.root == own_root(dir) {
-        return true;
+        return Ok(true);
     }
     match oci.runtime().state(&record.id, Instant::now() + DELETE_WAIT) {
         // Ours may be gone by now.
         Ok(state) => {
-            !BundleId::of(&state.bundle).is_ok_and(|now| now.is_some_and(|now| now != record.bundle))
+            Ok(!BundleId::of(&state.bundle).is_ok_and(|now| now.is_some_and(|now| now != record.bundle)))
         }
         // Cut off in the midst of its create.
-        Err(_) => true,
+        Err(e) if e.case().is_some() => Ok(true),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     record::{Exit, Record, RunDir},
     recover::{Told, leave},
     steps::{Cx, Held, LOGGER_WAIT, describe, unwind},
+    verbs::ordinary::{exit_of as ordinary_exit, see_status},
 };
 
 /// How long a Create that was cancelled may take to roll back (containerd waits for 5 s).
@@ -46,6 +47,9 @@ impl Runtime {
         let container = self.get(id)?;
         if container.snapshot().state == State::Creating {
             return Err(self.cancel(&container));
+        }
+        if container.oci().is_some() {
+            see_status(&container);
         }
         // A Start that is at work sees the death and gives way.
         if let Some(process) = container.process() {
@@ -200,7 +204,14 @@ impl Runtime {
 /// How a container ended: killed by its unwind, unless the record knows better.
 fn exit_of(container: &Container, record: &mut Record) -> Exit {
     *record.exit.get_or_insert_with(|| {
-        let killed = container.live().killed;
+        let (killed, raw) = {
+            let live = container.live();
+            (live.killed, live.raw)
+        };
+        // One that had ended before anybody killed it.
+        if raw.is_some() {
+            return ordinary_exit(raw, killed, false);
+        }
         killed.map_or_else(Exit::killed, Exit::by_signal)
     })
 }

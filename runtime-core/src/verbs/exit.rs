@@ -11,6 +11,7 @@ use crate::{
     launcher::reap,
     lifecycle::{Event, State},
     record::Exit,
+    verbs::ordinary::see_status,
 };
 
 impl Runtime {
@@ -19,6 +20,7 @@ impl Runtime {
     pub fn exited(&self, container: &Container) {
         let mut work = match container.oci() {
             Some(oci) => {
+                see_status(container);
                 self.end_rest(container, &oci);
                 container.work_or_give_up()
             }

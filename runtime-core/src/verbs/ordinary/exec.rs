@@ -176,7 +176,11 @@ impl Runtime {
         }
         if let Some((_, record)) = &mut container.work().file {
             // Written with whatever comes next: one that is dead harms nobody.
-            record.execs.remove(&exec.id);
+            // Another one may have its id by now.
+            let is_it = exec.process().is_some_and(|own| record.execs.get(&exec.id) == Some(own.id()));
+            if is_it {
+                record.execs.remove(&exec.id);
+            }
         }
         let (_, pid, exit) = exec.snapshot();
         Ok((exec, pid, exit.unwrap_or_else(|| Exit::now(0, Reason::NeverRan))))
@@ -199,10 +203,10 @@ fn note(container: &Container, exec: &Exec, process: &Process) -> Result<(), Err
     Ok(())
 }
 
-/// Only a container that runs has room for another process.
+/// Only a container that runs, or waits for its Start, has room for another process.
 fn check_runs(container: &Container, verb: &'static str) -> Result<(), Error> {
     match container.snapshot().state {
-        State::Running => Ok(()),
+        State::Created | State::Running => Ok(()),
         state => Err(Error::WrongState { id: container.id.clone(), verb, state }),
     }
 }

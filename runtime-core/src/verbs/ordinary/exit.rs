@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use host_cgroup::Kernel;
+use rustix::process::Signal;
 use vmm_api::{RawExit, Reason};
 
 use crate::{Runtime, container::Container, launcher::reap, oci::Oci, record::Exit};
@@ -17,7 +18,7 @@ const JOINING: Duration = Duration::from_millis(500);
 impl Runtime {
     /// How its first process has ended.
     pub(in crate::verbs) fn exit_of_ordinary(&self, container: &Container) -> Exit {
-        let raw = container.process().and_then(|process| reap(&process));
+        let raw = see_status(container);
         let starved = self.last_stats(container).is_some_and(|sample| sample.oom_kills > 0);
         let exit = exit_of(raw, container.live().killed, starved);
         tracing::info!(id = container.id, ?raw, status = exit.status, "exited");
@@ -30,11 +31,19 @@ impl Runtime {
         let deadline = Instant::now() + DYING;
         // Those that are just made have joined what is dead, or do not get that far.
         container.close_execs(JOINING, deadline);
-        if let Err(e) = oci.cgroup().kill(&Kernel, deadline) {
+        let members = oci.cgroup().own_procs(&Kernel).unwrap_or_default();
+        let is_shared = !members.is_empty() && oci.is_shared();
+        if !members.is_empty()
+            && !is_shared
+            && let Err(e) = oci.cgroup().kill(&Kernel, deadline)
+        {
             tracing::warn!(id = container.id, error = %e, "what the container has left was not ended");
         }
         for exec in container.execs() {
             let Some(process) = exec.process() else { continue };
+            if is_shared && let Err(e) = process.signal(Signal::KILL) {
+                tracing::warn!(id = container.id, exec = exec.id, error = %e, "it was not ended");
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if process.wait(Some(left)).unwrap_or(false) {
                 self.exec_exited(container, &exec);
@@ -43,8 +52,19 @@ impl Runtime {
     }
 }
 
+/// The status of its first process, if it has ended: read once, whoever comes first, and before anybody kills.
+pub(in crate::verbs) fn see_status(container: &Container) -> Option<RawExit> {
+    let mut live = container.live();
+    if live.raw.is_none()
+        && let Some(process) = live.process.clone().filter(|process| process.is_dead().unwrap_or(false))
+    {
+        live.raw = reap(&process);
+    }
+    live.raw
+}
+
 /// What a process's end is for clients.
-pub(super) fn exit_of(raw: Option<RawExit>, killed: Option<i32>, starved: bool) -> Exit {
+pub(in crate::verbs) fn exit_of(raw: Option<RawExit>, killed: Option<i32>, starved: bool) -> Exit {
     match raw {
         Some(RawExit::Signal(libc::SIGKILL)) if starved && killed.is_none() => {
             Exit::now(128 + libc::SIGKILL.unsigned_abs(), Reason::OutOfMemory)

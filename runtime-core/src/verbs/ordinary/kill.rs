@@ -33,10 +33,15 @@ impl Runtime {
         }
         tracing::info!(id, signal, all, "killed");
         // Each of them hears it once, the first one too.
-        let in_cgroup = all && oci.cgroup().own_procs(&Kernel)?.contains(&process.pid().unsigned_abs());
+        let by_cgroup = all && !oci.is_shared();
+        let in_cgroup = by_cgroup && oci.cgroup().own_procs(&Kernel)?.contains(&process.pid().unsigned_abs());
         let was_there = if in_cgroup { !process.is_dead()? } else { send(&process, signal)? };
-        if all && let Some(signal) = of(signal) {
+        if by_cgroup && let Some(signal) = of(signal) {
             oci.cgroup().signal(&Kernel, signal)?;
+        } else if all {
+            for exec in container.execs().iter().filter_map(|exec| exec.process()) {
+                send(&exec, signal)?;
+            }
         }
         if signal == libc::SIGKILL && state == State::Paused {
             oci.cgroup().thaw(&Kernel)?;

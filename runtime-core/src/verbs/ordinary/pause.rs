@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use oci_runtime::Case;
+
 use crate::{
     Error, Runtime,
     container::Container,
@@ -39,7 +41,11 @@ impl Runtime {
         let mut work = container.work();
         check(container, "resume", State::Paused)?;
         // It may end at once: its end is told after this, for that waits for this verb.
-        oci.resume(until())?;
+        match oci.resume(until()) {
+            // An earlier call has done it, and did not come to its end.
+            Err(Error::Oci(e)) if e.case() == Some(Case::WrongState) => {}
+            resumed => resumed?,
+        }
         self.change(container, &mut work, "resume", Event::Resume)?;
         self.events.publish(TaskEvent::Resumed { id: container.id.clone() });
         tracing::info!(id = container.id, "resumed");

@@ -1,0 +1,36 @@
+//! Whether somebody else of ours is in a container's cgroup, or below it: two specs may name one path (`ctr run --cgroup`),
+//! and who came first has found it absent. Then the path says nothing of whose a process is.
+//!
+//! It is asked only where somebody would be killed by the path, which is seldom: it reads every record.
+
+use std::path::{Path, PathBuf};
+
+use host_cgroup::WholePlan;
+use record_store::Read;
+
+use crate::{
+    layout::Layout,
+    record::{Record, RunDir},
+};
+
+/// Of the container whose run directory is `dir`. Records that cannot be read tell nothing.
+pub fn is_shared(dir: &Path, cgroup: &WholePlan) -> bool {
+    let Some(root) = dir.ancestors().nth(3) else { return false };
+    let own: Vec<PathBuf> = cgroup.hierarchies.iter().map(host_cgroup::WholeIn::dir).collect();
+    let is_in_it = |other: &Path| {
+        let Ok(Some(other)) = RunDir::open(other) else { return false };
+        let Read::Record(record) = other.read() else { return false };
+        !record.tombstone && places(&record).iter().any(|place| own.iter().any(|own| place.starts_with(own)))
+    };
+    Layout::all(root).iter().any(|layout| {
+        let all = layout.containers().into_iter().map(|(namespace, id)| layout.container(&namespace, &id));
+        all.into_iter().any(|other| other != dir && is_in_it(&other))
+    })
+}
+
+/// Where a container's processes are.
+fn places(record: &Record) -> Vec<PathBuf> {
+    let whole = record.oci.iter().flat_map(|oci| &oci.cgroup.hierarchies).map(host_cgroup::WholeIn::dir);
+    let leaves = record.cgroup.iter().flat_map(|plan| &plan.hierarchies).map(host_cgroup::LeafIn::leaf_dir);
+    whole.chain(leaves).collect()
+}

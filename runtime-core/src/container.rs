@@ -1,8 +1,9 @@
 //! One container in the daemon's memory.
 //!
-//! Two mutexes, in this order. `op` is held by a mutating verb for as long as it works, which may be seconds, and
-//! keeps verbs apart. `live` is held for moments only, never while anything waits: State, Pids, Connect and Wait are
-//! answered from it, whatever else goes on.
+//! Three mutexes. `op` is held by a mutating verb for as long as it works, which may be seconds, and keeps verbs apart.
+//! `live` and `execs` are held for moments only, never while anything waits, nor one within the other: State, Pids, Connect
+//! and Wait are answered from them, whatever else goes on. An exec's own `op` comes before its container's, for which it
+//! only tries.
 
 use std::{
     collections::BTreeMap,

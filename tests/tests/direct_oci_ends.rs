@@ -10,7 +10,9 @@ use std::{
 
 use containerd_shim_protos::{api::Status, ttrpc::Code};
 use rustix::process::Signal;
-use urunc_tests::direct::{A_WHILE, Bench, Bundle, Executed, Proc, SOON, Shim, Spec, double, eventually};
+use urunc_tests::direct::{
+    A_WHILE, Bench, Bundle, Executed, Proc, SOON, Shim, Spec, double, eventually, hanging, hangs,
+};
 
 /// As a runtime does whose `poststart` hooks take their time: they are run within `start`, when the program runs.
 #[test]
@@ -193,19 +195,62 @@ fn what_is_executed_in_one_that_is_never_started_ends_with_it() {
         drop(exec);
         bundle.remove();
     }
-    // Where the runtime itself refuses it, in its words.
-    let script = "echo 'cannot exec in a container that is created' >&2; exit 1";
-    bench.set_variable("URUNC_OCI_RUNTIME", &double(&bench, "exec", script));
+    // Where the runtime itself refuses it, the container is as it was.
+    bench.set_variable("URUNC_OCI_RUNTIME", &double(&bench, "exec", "exit 1"));
     let bundle = bench.ordinary("c1", &Spec::busybox("exec sleep 1000"));
     let shim = bench.start(&bundle);
     shim.client.create(&bundle).unwrap();
     let exec = Executed::new(&bundle, "e1", &["/bin/true"]);
     shim.client.exec(&exec).unwrap();
     let failure = shim.client.start_exec(&exec).unwrap_err();
-    assert!(failure.message.contains("a container that is created"), "{failure:?}");
+    assert!(failure.message.contains("exec c1"), "{failure:?}");
     assert_ne!(failure.code, Some(Code::NOT_FOUND));
     assert_eq!(shim.client.status("c1"), Ok(Status::CREATED));
     shim.client.start("c1").unwrap();
+    drop(exec);
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
+/// Neither the node nor the runtime has failed: somebody has asked for the end.
+#[test]
+fn a_create_that_is_given_up_says_so() {
+    let Some(mut bench) = Bench::released() else { return };
+    bench.set_variable("URUNC_OCI_RUNTIME", &double(&bench, "create", &hangs(&bench)));
+    for by_delete in [true, false] {
+        hangs(&bench);
+        let bundle = bench.ordinary("c1", &Spec::busybox("exec sleep 1000")).without_stdio();
+        let shim = bench.start(&bundle);
+        let creating = shim.client.send_create(&bundle, 6 * SOON);
+        let hung = hanging(&bench);
+        if by_delete {
+            assert_eq!(shim.client.delete("c1").unwrap_err().code, Some(Code::NOT_FOUND));
+        } else {
+            bench.delete(&bundle).deleted();
+        }
+        let failure = creating.wait().unwrap_err();
+        assert_eq!(failure.code, Some(Code::ABORTED), "{failure:?}");
+        assert!(hung.ends_within(SOON));
+        shim.client.shutdown("c1");
+        bench.delete(&bundle).deleted();
+        bundle.remove();
+    }
+    bench.finish();
+}
+
+#[test]
+fn an_exec_that_is_given_up_says_so() {
+    let Some(mut bench) = Bench::released() else { return };
+    bench.set_variable("URUNC_OCI_RUNTIME", &double(&bench, "exec", &hangs(&bench)));
+    let bundle = bench.ordinary("c1", &Spec::busybox("exec sleep 1000")).without_stdio();
+    let (shim, _) = bench.running(&bundle);
+    let exec = Executed::new(&bundle, "e1", &["/bin/true"]);
+    shim.client.exec(&exec).unwrap();
+    let starting = shim.client.send_start_exec(&exec);
+    hanging(&bench);
+    shim.client.kill("c1", 9).unwrap();
+    let failure = starting.within(SOON).expect("its Start is answered").unwrap_err();
+    assert_eq!(failure.code, Some(Code::ABORTED), "{failure:?}");
     drop(exec);
     bench.end(&shim, bundle);
     bench.finish();

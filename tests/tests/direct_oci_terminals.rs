@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use urunc_tests::direct::{Bench, Bundle, Executed, Proc, SOON, Spec, double, eventually, hanging, hangs};
 
@@ -13,10 +13,12 @@ const WRITES: &str = "for word; do if [ \"$file\" = next ]; then file=$word; fi;
                       if [ \"$word\" = --pid-file ]; then file=next; fi; done; \
                       echo 4000000 >$file; echo 4000000 >${file%/*}/.${file##*/}";
 
-/// The names in a run directory that begin like this.
+/// The names in a run directory, and in its folders, that begin like this.
 fn names(bench: &Bench, like: &[&str]) -> Vec<String> {
-    let entries = fs::read_dir(bench.run_directory("c1")).into_iter().flatten().flatten();
-    let names = entries.map(|e| e.file_name().to_string_lossy().into_owned());
+    let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries(bench.run_directory("c1")).map(|e| e.path()).filter(|path| path.is_dir());
+    let all = entries(bench.run_directory("c1")).chain(folders.flat_map(entries));
+    let names = all.map(|e| e.file_name().to_string_lossy().into_owned());
     let mut names: Vec<_> = names.filter(|name| like.iter().any(|l| name.starts_with(l))).collect();
     names.sort();
     names

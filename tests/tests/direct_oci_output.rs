@@ -8,6 +8,7 @@ use std::{
     io::Read,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use containerd_shim_protos::api::{Empty, ExecProcessRequest};
@@ -168,15 +169,24 @@ fn what_was_executed_is_heard_when_its_container_is_deleted_behind_it() {
         let (shim, _) = bench.running(&bundle);
         let client = &shim.client;
         let (fifo, mut reader) = slow(bundle.path.join("slow"));
+        let file = bench.scratch().join("log");
         execute(client, &id, "e1", &Says::process(), &fifo, "");
+        execute(client, &id, "e2", &Says::process(), &format!("file://{}", file.display()), "");
+        let logged = client.send_wait_exec(&id, "e2");
         let waiting = client.send_wait_exec(&id, "e1");
         File::create(&go).unwrap();
-        assert_eq!(waiting.wait().unwrap().exit_status, 5);
+        for waiting in [waiting, logged] {
+            assert_eq!(waiting.wait().unwrap().exit_status, 5);
+        }
         client.kill(&id, 9).unwrap();
         client.wait(&id).unwrap();
         client.delete(&id).unwrap();
         // It reads only now.
         assert_same(&read_slowly(&mut reader), &text);
+        let came = || fs::read_to_string(&file).unwrap();
+        eventually("all of it is in the file", || came().len() >= text.len());
+        assert_same(&came(), &text);
+        fs::remove_file(&file).unwrap();
         client.shutdown(&id);
         bench.delete(&bundle).deleted();
         bundle.remove();
@@ -208,5 +218,34 @@ fn what_was_executed_is_heard_by_a_daemon_that_was_late() {
         shim.client.shutdown(&id);
         bundle.remove();
     }
+    bench.finish();
+}
+
+/// What its FIFO takes arrives whoever reads it, and nobody waits for more.
+#[test]
+fn nobody_waits_for_a_reader_who_does_not_read() {
+    let Some(bench) = Bench::released() else { return };
+    let Says { bundle, text, go } = Says::new(&bench, "c1");
+    // More than its FIFO takes, and less than it takes with what is on its way: the process ends.
+    let script = "until [ -e /tmp/go ]; do sleep 0.01; done; cat /tmp/text /tmp/text; exit 5";
+    let (shim, _) = bench.running(&bundle);
+    let client = &shim.client;
+    let (fifo, mut reader) = slow(bundle.path.join("slow"));
+    execute(client, "c1", "e1", &process(&["/bin/sh", "-c", script]), &fifo, "");
+    let waiting = client.send_wait_exec("c1", "e1");
+    File::create(&go).unwrap();
+    assert_eq!(waiting.wait().unwrap().exit_status, 5);
+    client.kill("c1", 9).unwrap();
+    client.wait("c1").unwrap();
+    let began = Instant::now();
+    client.delete("c1").unwrap();
+    assert!(began.elapsed() < SOON / 2, "Delete took {:?}", began.elapsed());
+    let came = read_slowly(&mut reader);
+    let all = text.clone() + &text;
+    assert!(came.len() >= text.len(), "{} bytes came", came.len());
+    assert_same(&came, &all[..came.len()]);
+    client.shutdown("c1");
+    bench.delete(&bundle).deleted();
+    bundle.remove();
     bench.finish();
 }

@@ -21,8 +21,6 @@ fn resume(shim: &Shim, id: &str) -> Result<(), Failure> {
 #[test]
 fn one_that_fails_is_tried_again() {
     let Some(mut bench) = Bench::with_faults() else { return };
-    // One that hangs is given up after this; one that does it takes a tenth of it.
-    bench.faults.set(&["deadline.pause=2000"]);
     let done = "\"$real\" \"$@\";";
     let scripts = [
         // It has done it: and says that it has not, and does not come to say anything, and does not come to its end.
@@ -41,7 +39,10 @@ fn one_that_fails_is_tried_again() {
         let output = bundle.output.as_ref().unwrap();
         output.wait_for("tick");
         pause(&shim, id);
+        // One that hangs is given up after this.
+        bench.faults.set(&["deadline.pause=500"]);
         let first = resume(&shim, id);
+        bench.faults.set(&[]);
         double(&bench, "nothing", ":");
         // Who was told that it is done asks no more.
         if first.is_err() {

@@ -10,19 +10,27 @@ use std::{
 
 use containerd_shim_protos::{api::Status, ttrpc::Code};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use urunc_tests::direct::{
     A_WHILE, Bench, Bundle, Executed, Proc, SOON, Shim, Spec, double, eventually, hanging, hangs,
 };
 
-/// As a runtime does whose `poststart` hooks take their time: they are run within `start`, when the program runs.
+/// Hooks may take their time behind it: `poststart` is run within `start` when the program runs (of runc 1.1: within
+/// `create`). And a double of such a `start`.
 #[test]
 fn one_that_ends_before_its_start_is_over_was_started() {
     let Some(mut bench) = Bench::released() else { return };
-    let script = "\"$real\" \"$@\"; status=$?; sleep 1.5; exit $status";
-    bench.set_variable("URUNC_OCI_RUNTIME", &double(&bench, "start", script));
-    for (n, status) in [(0, 0), (1, 3)] {
+    let program = double(&bench, "nothing", ":");
+    bench.set_variable("URUNC_OCI_RUNTIME", &program);
+    let hook = json!({"poststart": [{"path": "/bin/sh", "args": ["sh", "-c", "sleep 1.5"]}]});
+    for (n, (status, hooks)) in [(0, hook), (3, Value::Null)].into_iter().enumerate() {
         let id = format!("c{n}");
-        let bundle = bench.ordinary(&id, &Spec::busybox(&format!("echo said; exit {status}")));
+        if hooks.is_null() {
+            double(&bench, "start", "\"$real\" \"$@\"; status=$?; sleep 1.5; exit $status");
+        }
+        let spec = Spec::busybox(&format!("echo said; exit {status}"));
+        let spec = if hooks.is_null() { spec } else { spec.edit(|s| s["hooks"] = hooks) };
+        let bundle = bench.ordinary(&id, &spec);
         let shim = bench.start(&bundle);
         let pid = shim.client.create(&bundle).unwrap();
         let waiting = shim.client.send_wait(&id);

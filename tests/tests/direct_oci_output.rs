@@ -112,10 +112,10 @@ fn much_goes_into_a_file_to_the_end() {
 }
 
 /// A FIFO and its reader, who does not read yet.
-fn slow(path: PathBuf) -> (String, File) {
-    mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+fn slow(path: &Path) -> (String, File) {
+    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     let nonblock = OFlags::NONBLOCK.bits().cast_signed();
-    let reader = OpenOptions::new().read(true).custom_flags(nonblock).open(&path).unwrap();
+    let reader = OpenOptions::new().read(true).custom_flags(nonblock).open(path).unwrap();
     (path.to_string_lossy().into_owned(), reader)
 }
 
@@ -168,7 +168,7 @@ fn what_was_executed_is_heard_when_its_container_is_deleted_behind_it() {
         let Says { bundle, text, go } = Says::new(&bench, &id);
         let (shim, _) = bench.running(&bundle);
         let client = &shim.client;
-        let (fifo, mut reader) = slow(bundle.path.join("slow"));
+        let (fifo, mut reader) = slow(&bundle.path.join("slow"));
         let file = bench.scratch().join("log");
         execute(client, &id, "e1", &Says::process(), &fifo, "");
         execute(client, &id, "e2", &Says::process(), &format!("file://{}", file.display()), "");
@@ -203,7 +203,7 @@ fn what_was_executed_is_heard_by_a_daemon_that_was_late() {
         let id = format!("c{n}");
         let Says { bundle, text, go } = Says::new(&bench, &id);
         let (shim, _) = bench.running(&bundle);
-        let (fifo, mut reader) = slow(bundle.path.join("slow"));
+        let (fifo, mut reader) = slow(&bundle.path.join("slow"));
         let pid = execute(&shim.client, &id, "e1", &Says::process(), &fifo, "");
         let process = Proc::of(pid.cast_signed());
         shim.daemon.stop();
@@ -230,7 +230,7 @@ fn nobody_waits_for_a_reader_who_does_not_read() {
     let script = "until [ -e /tmp/go ]; do sleep 0.01; done; cat /tmp/text /tmp/text; exit 5";
     let (shim, _) = bench.running(&bundle);
     let client = &shim.client;
-    let (fifo, mut reader) = slow(bundle.path.join("slow"));
+    let (fifo, mut reader) = slow(&bundle.path.join("slow"));
     execute(client, "c1", "e1", &process(&["/bin/sh", "-c", script]), &fifo, "");
     let waiting = client.send_wait_exec("c1", "e1");
     File::create(&go).unwrap();

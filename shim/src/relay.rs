@@ -3,7 +3,7 @@
 //! A client that does not read makes the process wait, and nobody else. At the end what was written is still copied, for
 //! as long as somebody takes it.
 
-use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{io, ops::Range, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use runtime_core::{container::Container, exec::Exec, record::Exit, stdio::Relay};
 use rustix::{
@@ -133,21 +133,22 @@ async fn copy_output(master: &AsyncFd<OwnedFd>, mut output: Option<Output>, unti
     let mut buffer = vec![0; BUFFER];
     loop {
         if matches!(until, Until::CutOff(cut) if *cut.borrow()) {
-            return rest(master.get_ref(), output.as_ref(), &mut buffer);
+            return rest(master.get_ref(), output.as_ref(), &mut buffer, 0..0);
         }
         let n = match before(until, take(master, &mut buffer)).await {
             // EIO: the slave is closed for good.
-            None | Some(Ok(0)) => return Ok(()),
+            Some(Ok(0)) => return Ok(()),
             Some(Err(e)) if e.raw_os_error() == Some(Errno::IO.raw_os_error()) => return Ok(()),
             Some(n) => n?,
+            None => return rest(master.get_ref(), output.as_ref(), &mut buffer, 0..0),
         };
-        let mut rest = &buffer[..n];
-        while let (Some(to), false) = (&output, rest.is_empty()) {
-            match before(until, to.put(rest)).await {
-                None => return Ok(()),
-                Some(Ok(n)) => rest = &rest[n..],
+        let mut left = 0..n;
+        while let (Some(to), false) = (&output, left.is_empty()) {
+            match before(until, to.put(&buffer[left.clone()])).await {
+                None => return rest(master.get_ref(), output.as_ref(), &mut buffer, left),
+                Some(Ok(n)) => left.start += n,
                 // A disk that is full loses output.
-                Some(Err(_)) if matches!(to, Output::File(_)) => rest = &[],
+                Some(Err(_)) if matches!(to, Output::File(_)) => left = 0..0,
                 // A logger that is dead: the guest goes on.
                 Some(Err(_)) => output = None,
             }
@@ -155,20 +156,24 @@ async fn copy_output(master: &AsyncFd<OwnedFd>, mut output: Option<Output>, unti
     }
 }
 
-/// What is there already, if it is taken at once: as much as a pipe holds.
-fn rest(from: &OwnedFd, to: Option<&Output>, buffer: &mut [u8]) -> io::Result<()> {
+/// It is given up: what was read already, and what is there, as far as it is taken at once, and as much as a pipe holds.
+/// What a file's disk was just given up with is not written twice.
+fn rest(from: &OwnedFd, to: Option<&Output>, buffer: &mut [u8], mut left: Range<usize>) -> io::Result<()> {
     let to: &OwnedFd = match to {
         Some(Output::Stream(to)) => to.get_ref(),
-        Some(Output::File(file)) => file,
+        Some(Output::File(file)) => {
+            left = 0..0;
+            file
+        }
         None => return Ok(()),
     };
-    for _ in 0..PIPE / BUFFER {
-        let n = match read(from, &mut *buffer) {
-            Ok(0) | Err(_) => return Ok(()),
-            Ok(n) => n,
-        };
-        if write(to, &buffer[..n]).is_ok_and(|written| written < n) {
+    for _ in 0..=PIPE / BUFFER {
+        if !left.is_empty() && write(to, &buffer[left.clone()]).map_or(true, |written| written < left.len()) {
             return Ok(());
+        }
+        match read(from, &mut *buffer) {
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(n) => left = 0..n,
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::files::{Files, is_absent};
+use crate::files::{DirId, Files, is_absent};
 use crate::kill::{kill_in_all, procs_in, signal_in_all};
 use crate::plan::{Ours, missing};
 use crate::remove::{probe_all, remove_all, remove_parents};
@@ -37,18 +37,30 @@ pub struct WholeIn {
     pub path: CgroupsPath,
     /// `path` and the paths above it that did not exist, outermost first.
     pub to_make: Vec<CgroupsPath>,
+    /// The paths above those, which existed, outermost first. One that is another directory later was removed before the
+    /// runtime came to it, by whoever left it last, and was made anew by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stood: Vec<(CgroupsPath, DirId)>,
 }
 
 impl WholePlan {
     /// Looks which of `path` is there. Changes nothing.
     pub fn new(files: &dyn Files, hierarchies: &Hierarchies, path: &CgroupsPath) -> Result<Self, Error> {
         let look = |h: &crate::Hierarchy| {
+            let to_make = missing(files, h, path)?;
+            let above = path.prefixes().filter(|prefix| !to_make.contains(prefix) && prefix != path);
+            // One that goes just now was not there.
+            let stood = above.filter_map(|prefix| {
+                let id = files.identity(&h.mount.join(prefix.relative())).ok()?;
+                Some((prefix, id))
+            });
             Ok::<_, Error>(WholeIn {
                 mount: h.mount.clone(),
                 version: h.version,
                 controllers: h.controllers.clone(),
                 path: path.clone(),
-                to_make: missing(files, h, path)?,
+                stood: stood.collect(),
+                to_make,
             })
         };
         Ok(Self { hierarchies: hierarchies.iter().map(look).collect::<Result<_, _>>()? })
@@ -71,6 +83,7 @@ impl WholePlan {
                 // The root is everybody's.
                 path: CgroupsPath::parse(&format!("/{path}")).ok()?,
                 to_make: vec![],
+                stood: vec![],
             })
         };
         Ok(Self { hierarchies: hierarchies.iter().filter_map(place).collect() })
@@ -112,12 +125,12 @@ impl WholePlan {
 
     /// Removes what is ours of it, and the parents that came with it; see [`crate::remove`].
     pub fn remove(&self, files: &dyn Files, notes: &Notes, deadline: Instant) -> Result<(), Error> {
-        remove_all(files, &self.ours(), notes, deadline)
+        remove_all(files, &self.made(files), notes, deadline)
     }
 
     /// Leaves it to somebody else who is in it: it goes with whoever leaves it last, for it is noted that we made it.
     pub fn leave(&self, files: &dyn Files, notes: &Notes) -> Result<(), Error> {
-        let all = self.ours().into_iter().map(|mut own| {
+        let all = self.made(files).into_iter().map(|mut own| {
             own.parents.push(own.dir.clone());
             own
         });
@@ -130,20 +143,34 @@ impl WholePlan {
     }
 
     fn ours(&self) -> Vec<Ours> {
-        let own = |h: &WholeIn| {
-            let (last, above) = h.to_make.split_last()?;
-            Some(Ours {
-                dir: h.dir_of(last),
-                version: h.version,
-                parents: above.iter().map(|path| h.dir_of(path)).collect(),
-            })
+        self.hierarchies.iter().filter_map(WholeIn::ours).collect()
+    }
+
+    /// The same with the parents that the runtime had to make anew.
+    fn made(&self, files: &dyn Files) -> Vec<Ours> {
+        let with_parents = |h: &WholeIn| {
+            let mut own = h.ours()?;
+            let is_new = |dir: &PathBuf, then: &DirId| files.identity(dir).is_ok_and(|now| now != *then);
+            let stood = h.stood.iter().map(|(path, then)| (h.dir_of(path), then));
+            let anew = stood.filter(|(dir, then)| is_new(dir, then)).map(|(dir, _)| dir);
+            own.parents = anew.chain(own.parents).collect();
+            Some(own)
         };
-        // A plan that names another path as its last is no plan of ours.
-        self.hierarchies.iter().filter(|h| h.to_make.last() == Some(&h.path)).filter_map(own).collect()
+        self.hierarchies.iter().filter_map(with_parents).collect()
     }
 }
 
 impl WholeIn {
+    /// `None`: nothing. A plan that names another path as its last is no plan of ours.
+    fn ours(&self) -> Option<Ours> {
+        let (last, above) = self.to_make.split_last()?;
+        (*last == self.path).then(|| Ours {
+            dir: self.dir_of(last),
+            version: self.version,
+            parents: above.iter().map(|path| self.dir_of(path)).collect(),
+        })
+    }
+
     /// The directory of the path.
     pub fn dir(&self) -> PathBuf {
         self.dir_of(&self.path)

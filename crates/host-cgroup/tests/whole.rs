@@ -66,3 +66,34 @@ fn what_was_there_is_a_strangers() {
     before.kill(&Kernel, soon()).unwrap();
     eventually("its end", || !proc.is_alive());
 }
+
+/// Another container's last parent goes between our look and the runtime's create, which makes it anew.
+#[test]
+fn a_parent_that_is_made_anew_goes_with_whoever_leaves_it_last() {
+    let Some(place) = Place::new() else { return };
+    let other = WholePlan::new(&Kernel, &place.hierarchies, &place.path("/pod/other")).unwrap();
+    for h in &other.hierarchies {
+        fs::create_dir_all(h.dir()).unwrap();
+    }
+    let plan = WholePlan::new(&Kernel, &place.hierarchies, &place.path("/pod/id")).unwrap();
+    other.remove(&Kernel, &place.notes, soon()).unwrap();
+    assert!(place.dirs().is_empty());
+    for h in &plan.hierarchies {
+        fs::create_dir_all(h.dir()).unwrap();
+    }
+    plan.remove(&Kernel, &place.notes, soon()).unwrap();
+    assert!(place.dirs().is_empty(), "{:?}", place.dirs());
+
+    // One that stood all the while is a stranger's.
+    let parent = WholePlan::new(&Kernel, &place.hierarchies, &place.path("/pod")).unwrap();
+    for h in &parent.hierarchies {
+        fs::create_dir_all(h.dir()).unwrap();
+    }
+    let plan = WholePlan::new(&Kernel, &place.hierarchies, &place.path("/pod/id")).unwrap();
+    for h in &plan.hierarchies {
+        fs::create_dir_all(h.dir()).unwrap();
+    }
+    plan.remove(&Kernel, &place.notes, soon()).unwrap();
+    assert_eq!(parent.probe(&Kernel).unwrap(), Presence::Present);
+    parent.remove(&Kernel, &place.notes, soon()).unwrap();
+}

@@ -123,7 +123,8 @@ impl OciRecord {
     /// whoever is in its cgroup is killed.
     pub fn is_of(&self, namespace: &str, dir: &Path) -> bool {
         let is_named = |h: &host_cgroup::WholeIn| {
-            h.to_make.iter().all(|made| h.path.relative().starts_with(made.relative()))
+            let mut above = h.to_make.iter().chain(h.stood.iter().map(|(path, _)| path));
+            above.all(|path| h.path.relative().starts_with(path.relative()))
         };
         let is_own = self.root == dir.join(layout::OCI);
         self.program.is_absolute()

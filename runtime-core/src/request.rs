@@ -98,6 +98,8 @@ pub struct Request {
     pub hostname: Option<String>,
     /// `linux.sysctl`, all of them of namespaces that are the container's own.
     pub sysctls: Vec<Sysctl>,
+    /// Whether its pid namespace is its own: whoever is in that dies with its first process.
+    pub own_pids: bool,
     /// `linux.cgroupsPath`; `None`: not given.
     pub cgroups_path: Option<CgroupsPath>,
     /// Whether that was in systemd's form, `slice:prefix:name`.
@@ -190,6 +192,7 @@ impl Request {
             namespaces: joined(spec),
             hostname: None,
             sysctls: vec![],
+            own_pids: has_own_pids(spec),
             cgroups_by_systemd: cgroups_path.is_some_and(is_systemds),
             // What we cannot read of it, the OCI runtime may.
             cgroups_path: cgroups_path
@@ -263,6 +266,7 @@ impl Request {
             hostname: spec.hostname().clone().filter(|h| !h.is_empty()),
             sysctls: sysctl::of(spec, &namespaces)?,
             namespaces,
+            own_pids: has_own_pids(spec),
             cgroups_by_systemd: cgroups_path.is_some_and(is_systemds),
             cgroups_path: cgroups_path.map(CgroupsPath::parse).transpose()?,
             limits: limits(resources),
@@ -301,6 +305,14 @@ fn joined(spec: &Spec) -> Vec<Namespace> {
         Some(Namespace { kind, path: Some(ns.path().clone().filter(|p| !p.as_os_str().is_empty())?) })
     };
     list.filter_map(join).collect()
+}
+
+/// Whether a pid namespace is made for it.
+fn has_own_pids(spec: &Spec) -> bool {
+    let mut all = spec.linux().iter().flat_map(|l| l.namespaces().iter().flatten());
+    all.any(|ns| {
+        ns.typ() == LinuxNamespaceType::Pid && ns.path().as_ref().is_none_or(|p| p.as_os_str().is_empty())
+    })
 }
 
 fn namespaces(spec: &Spec) -> Result<Vec<Namespace>, Error> {

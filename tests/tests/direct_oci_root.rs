@@ -22,12 +22,17 @@ struct Stranger {
 impl Stranger {
     /// It runs, below `root`, from the bundle of another id.
     fn run(bench: &Bench, root: &Path, id: &'static str) -> Self {
+        // One folder deep: the OCI runtime removes no more.
+        Self::run_in(bench, root, id, &format!("/{}-theirs", bench.namespace))
+    }
+
+    /// The same in this cgroup.
+    fn run_in(bench: &Bench, root: &Path, id: &'static str, cgroup: &str) -> Self {
         let bundle = bench.ordinary("theirs", &Spec::busybox("sleep 1000"));
         let config = bundle.path.join("config.json");
         let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
         spec["root"]["path"] = bundle.rootfs[0].source.clone().into();
-        // One folder deep: the OCI runtime removes no more.
-        spec["linux"]["cgroupsPath"] = format!("/{}-theirs", bench.namespace).into();
+        spec["linux"]["cgroupsPath"] = cgroup.into();
         fs::write(&config, serde_json::to_vec(&spec).unwrap()).unwrap();
         let stranger = Self { root: root.to_owned(), id };
         stranger.call(&["run", "--detach", "--bundle", &bundle.path.to_string_lossy(), id]);
@@ -107,5 +112,36 @@ fn somebody_who_comes_just_then_is_not_taken_for_ours() {
     assert!(theirs.runs());
     theirs.end();
     bundle.remove();
+    bench.finish();
+}
+
+/// Another runtime has a container of the same namespace and id: its cgroup has the same path. Whatever ends ours, that one
+/// goes on.
+#[test]
+fn a_stranger_who_comes_into_its_cgroup_goes_on() {
+    let Some(bench) = Bench::released() else { return };
+    let cgroup = format!("/{}/c1", bench.namespace);
+    let root = bench.scratch().join("theirs-root");
+    for how in ["its own end", "a signal for all", "delete behind a dead daemon"] {
+        let bundle = bench.ordinary("c1", &Spec::busybox("sleep 1000 & wait")).without_stdio();
+        let (shim, _) = bench.running(&bundle);
+        let theirs = Stranger::run_in(&bench, &root, "c1", &cgroup);
+        match how {
+            "its own end" => shim.client.kill("c1", 9).unwrap(),
+            "a signal for all" => shim.client.kill_all("c1", 9).unwrap(),
+            _ => shim.daemon.kill(),
+        }
+        if how.starts_with("delete") {
+            bench.delete(&bundle).deleted();
+            bundle.remove();
+        } else {
+            assert_eq!(shim.client.wait("c1"), Ok(137), "{how}");
+            bench.end(&shim, bundle);
+        }
+        assert!(theirs.runs(), "{how}");
+        theirs.end();
+        // The path was ours, and goes with whoever leaves it last: the next action sees to it.
+        bench.run("next", 0);
+    }
     bench.finish();
 }

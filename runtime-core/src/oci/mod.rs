@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::check;
 pub use options::OciOptions;
-pub use sharing::is_shared;
+pub use sharing::{has_strangers, is_shared};
 
 use crate::{Error, config::Config, layout, record::RunDir, request::Request, stdio::Stdio};
 
@@ -48,6 +48,9 @@ pub struct OciRecord {
     pub systemd_cgroup: bool,
     /// The path of the spec, and which of it did not exist before: that is ours to end.
     pub cgroup: WholePlan,
+    /// Whether it has a pid namespace of its own.
+    #[serde(default)]
+    pub own_pids: bool,
 }
 
 /// The OCI runtime, for one container.
@@ -57,6 +60,7 @@ pub struct Oci {
     id: String,
     folder: PathBuf,
     cgroup: WholePlan,
+    own_pids: bool,
     options: Created,
 }
 
@@ -105,7 +109,7 @@ impl OciRecord {
             }
             _ => WholePlan::default(),
         };
-        Ok(Self { program, root, systemd_cgroup, cgroup })
+        Ok(Self { program, root, systemd_cgroup, cgroup, own_pids: request.own_pids })
     }
 
     /// For the undo of what is in a run directory whose record and plan cannot be read.
@@ -116,7 +120,7 @@ impl OciRecord {
         }
         let named = Config::load().ok().and_then(|config| config.oci_runtime());
         let program = oci_runtime::find(named.as_deref()).unwrap_or_else(|_| "runc".into());
-        Some(Self { program, root, systemd_cgroup: false, cgroup: WholePlan::default() })
+        Some(Self { program, root, systemd_cgroup: false, cgroup: WholePlan::default(), own_pids: false })
     }
 
     /// Whether it can be of a container of this namespace whose run directory is `dir`: its names become paths, and
@@ -156,6 +160,7 @@ impl Oci {
             id: id.to_owned(),
             folder: folder.to_owned(),
             cgroup: record.cgroup.clone(),
+            own_pids: record.own_pids,
             options: Created {
                 no_pivot: options.no_pivot_root,
                 no_new_keyring: options.no_new_keyring,
@@ -169,9 +174,14 @@ impl Oci {
         &self.cgroup
     }
 
-    /// Whether somebody else of ours is in its cgroup.
-    pub(crate) fn is_shared(&self) -> bool {
-        is_shared(&self.folder, &self.cgroup)
+    /// Whether somebody else of ours is in its cgroup, or, when its first process is dead, any stranger.
+    pub(crate) fn is_shared(&self, is_dead: bool) -> bool {
+        is_shared(&self.folder, &self.cgroup) || is_dead && self.own_pids && has_strangers(&self.cgroup)
+    }
+
+    /// Whether it has a pid namespace of its own.
+    pub(crate) fn has_own_pids(&self) -> bool {
+        self.own_pids
     }
 
     /// The folder for what a call needs by name.

@@ -1,11 +1,14 @@
-//! Whether somebody else of ours is in a container's cgroup, or below it: two specs may name one path (`ctr run --cgroup`),
+//! Whether somebody else is in a container's cgroup, or below it: two specs may name one path (`ctr run --cgroup`),
 //! and who came first has found it absent. Then the path says nothing of whose a process is.
 //!
 //! It is asked only where somebody would be killed by the path, which is seldom: it reads every record.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use host_cgroup::WholePlan;
+use host_cgroup::{Kernel, WholePlan};
 use record_store::Read;
 
 use crate::{
@@ -26,6 +29,16 @@ pub fn is_shared(dir: &Path, cgroup: &WholePlan) -> bool {
         let all = layout.containers().into_iter().map(|(namespace, id)| layout.container(&namespace, &id));
         all.into_iter().any(|other| other != dir && is_in_it(&other))
     })
+}
+
+/// Whether somebody is in it who cannot be of a container that had a pid namespace of its own, once its first process is dead:
+/// whoever was in that has died with it, and what the OCI runtime had not let go yet is in ours. So it is somebody of whom we
+/// know nothing: the same path under another runtime, or another containerd.
+pub fn has_strangers(cgroup: &WholePlan) -> bool {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let ours = namespace("self");
+    let members = cgroup.own_procs(&Kernel).unwrap_or_default();
+    members.iter().any(|pid| namespace(&pid.to_string()).is_some_and(|theirs| Some(&theirs) != ours.as_ref()))
 }
 
 /// Where a container's processes are.

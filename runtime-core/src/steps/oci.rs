@@ -21,7 +21,7 @@ use crate::{
     Error,
     launcher::reap,
     layout,
-    oci::{Oci, OciRecord, is_shared},
+    oci::{Oci, OciRecord, has_strangers, is_shared},
     record::{BundleId, Record, RunDir},
 };
 
@@ -82,7 +82,7 @@ impl Step<Cx<'_>> for OciStep {
             remove_folder(&state)?;
         }
         forget_root(&oci.root, cx.dir)?;
-        if others_are_in(&oci, cx.dir)? {
+        if others_are_in(cx.record, &oci, cx.dir)? {
             oci.cgroup.leave(&Kernel, cx.notes)?;
         } else {
             oci.cgroup.remove(&Kernel, cx.notes, deadline)?;
@@ -93,8 +93,8 @@ impl Step<Cx<'_>> for OciStep {
 
     fn probe(&self, cx: &mut Cx<'_>) -> Result<Presence, Error> {
         let Some(oci) = &cx.record.oci else { return Ok(Presence::Absent) };
-        let nobody =
-            oci.cgroup.probe(&Kernel)? == host_cgroup::Presence::Absent || others_are_in(oci, cx.dir)?;
+        let nobody = oci.cgroup.probe(&Kernel)? == host_cgroup::Presence::Absent
+            || others_are_in(cx.record, oci, cx.dir)?;
         let dead = processes(cx.record)?.iter().all(|process| process.is_dead().unwrap_or(false));
         let absent = nobody && dead && !has_state(cx.record, oci, cx.dir)?;
         Ok(if absent { Presence::Absent } else { Presence::Present })
@@ -111,11 +111,11 @@ fn end_all(record: &Record, oci: &OciRecord, dir: &RunDir, deadline: Instant) ->
     for process in &known {
         process.signal(Signal::KILL)?;
     }
-    let in_cgroup = !oci.cgroup.own_procs(&Kernel)?.is_empty() && !others_are_in(oci, dir)?;
-    if in_cgroup || !known.is_empty() {
+    let mut members = oci.cgroup.own_procs(&Kernel)?;
+    if !members.is_empty() || !known.is_empty() {
         oci.cgroup.thaw(&Kernel)?;
     }
-    if in_cgroup {
+    if !record.is_told_by_its_first(oci) && !members.is_empty() && !others_are_in(record, oci, dir)? {
         oci.cgroup.kill(&Kernel, deadline)?;
     }
     for process in &known {
@@ -125,12 +125,29 @@ fn end_all(record: &Record, oci: &OciRecord, dir: &RunDir, deadline: Instant) ->
         }
         reap(process);
     }
-    Ok(in_cgroup || !known.is_empty())
+    // With its pid namespace whoever was in that is dead by now.
+    members = oci.cgroup.own_procs(&Kernel)?;
+    let are_ours = !members.is_empty() && !others_are_in(record, oci, dir)?;
+    if are_ours {
+        oci.cgroup.kill(&Kernel, deadline)?;
+    }
+    Ok(are_ours || !known.is_empty())
 }
 
-/// Whether somebody is in what we made of the cgroup, and another container of ours may be that somebody.
-fn others_are_in(oci: &OciRecord, dir: &RunDir) -> Result<bool, Error> {
-    Ok(!oci.cgroup.own_procs(&Kernel)?.is_empty() && is_shared(dir.dir().path(), &oci.cgroup))
+/// Whether somebody is in what we made of the cgroup, and it may be another container of ours, or a stranger.
+fn others_are_in(record: &Record, oci: &OciRecord, dir: &RunDir) -> Result<bool, Error> {
+    if oci.cgroup.own_procs(&Kernel)?.is_empty() {
+        return Ok(false);
+    }
+    let may_tell = record.is_told_by_its_first(oci);
+    Ok(is_shared(dir.dir().path(), &oci.cgroup) || may_tell && has_strangers(&oci.cgroup))
+}
+
+impl Record {
+    /// Whether all of its processes are known by its first one: that is known, and has a pid namespace of its own.
+    fn is_told_by_its_first(&self, oci: &OciRecord) -> bool {
+        oci.own_pids && self.process.is_some()
+    }
 }
 
 /// The processes of which the record knows and which live.

@@ -32,7 +32,7 @@ impl Runtime {
         // Those that are just made have joined what is dead, or do not get that far.
         container.close_execs(JOINING, deadline);
         let members = oci.cgroup().own_procs(&Kernel).unwrap_or_default();
-        let is_shared = !members.is_empty() && oci.is_shared();
+        let is_shared = !members.is_empty() && oci.is_shared(true);
         if !members.is_empty()
             && !is_shared
             && let Err(e) = oci.cgroup().kill(&Kernel, deadline)

@@ -33,12 +33,14 @@ impl Runtime {
         }
         tracing::info!(id, signal, all, "killed");
         // Each of them hears it once, the first one too.
-        let by_cgroup = all && !oci.is_shared();
+        // Its pid namespace's first process takes all others along.
+        let takes_all = signal == libc::SIGKILL && oci.has_own_pids();
+        let by_cgroup = all && !takes_all && !oci.is_shared(false);
         let in_cgroup = by_cgroup && oci.cgroup().own_procs(&Kernel)?.contains(&process.pid().unsigned_abs());
         let was_there = if in_cgroup { !process.is_dead()? } else { send(&process, signal)? };
         if by_cgroup && let Some(signal) = of(signal) {
             oci.cgroup().signal(&Kernel, signal)?;
-        } else if all {
+        } else if all && !takes_all {
             for exec in container.execs().iter().filter_map(|exec| exec.process()) {
                 send(&exec, signal)?;
             }

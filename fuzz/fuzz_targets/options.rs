@@ -14,9 +14,17 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| Config::load().expect("a conf
 
 fuzz_target!(|message: &[u8]| {
     let body = match Any::parse_from_bytes(message).map(|any| options::of(&any)) {
-        Ok(Ok(Some(Options::Body(body)))) => body,
-        // A path may lead to any file of this host.
-        Ok(_) => return,
+        Ok(Ok(given)) => {
+            // Refused by name, or not; never a panic.
+            let oci = &given.oci;
+            let _ = (oci.check().is_ok(), oci.root().is_ok(), oci.program().is_ok());
+            match given.config {
+                Some(Options::Body(body)) => body,
+                // A path may lead to any file of this host.
+                _ => return,
+            }
+        }
+        Ok(Err(_)) => return,
         Err(_) => match std::str::from_utf8(message) {
             Ok(text) => text.to_owned(),
             Err(_) => return,

@@ -8,12 +8,13 @@ use tokio::time::sleep;
 use crate::daemon::{Daemon, registered};
 
 /// The word comes before the kill: how long that may take, step by step.
-const KILLING: [Duration; 5] = [
+const KILLING: [Duration; 6] = [
     Duration::ZERO,
     Duration::from_millis(5),
     Duration::from_millis(50),
     Duration::from_millis(200),
     Duration::from_millis(750),
+    Duration::from_secs(3),
 ];
 
 /// Listens from now on.
@@ -39,11 +40,12 @@ pub fn serve(daemon: &Arc<Daemon>, container: &Arc<Container>) {
             watch.hear();
             for pause in KILLING {
                 sleep(pause).await;
-                match watch.kills() {
-                    Ok(Some(kills)) if daemon.runtime.tell_oom(&container, kills) => break,
-                    Ok(Some(_)) => {}
-                    // It is gone.
-                    Ok(None) | Err(_) => return,
+                // It is gone.
+                let Ok(Some(kills)) = watch.kills() else { return };
+                let told = container.clone();
+                let told = daemon.blocking(move |runtime| runtime.tell_oom(&told, kills));
+                if told.await.unwrap_or(false) {
+                    break;
                 }
             }
         }

@@ -2,15 +2,11 @@
 
 use std::{
     fs, io,
-    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
 use proc_id::Process;
-use rustix::{
-    io::Errno,
-    process::{WaitId, WaitIdOptions, waitid},
-};
+use rustix::io::Errno;
 
 use crate::Error;
 
@@ -55,13 +51,8 @@ impl PidFile {
             Err(proc_id::Error::Open { source, .. }) if is_gone(&source) => return Err(not_ours()),
             process => process?,
         };
-        // A child can be waited for; this only looks. Who is no child may be a stranger with a number that was free.
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        match waitid(WaitId::PidFd(process.as_fd()), look) {
-            Ok(_) => Ok(process),
-            Err(Errno::CHILD) => Err(not_ours()),
-            Err(e) => Err(Error::system("look at a child")(e)),
-        }
+        // Who is no child may be a stranger with a number that was free.
+        if process.is_child()? { Ok(process) } else { Err(not_ours()) }
     }
 }
 

@@ -17,7 +17,9 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal},
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal, waitid,
+    },
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -189,6 +191,16 @@ impl Process {
     /// Whether it is dead, all its threads included.
     pub fn is_dead(&self) -> Result<bool, Error> {
         self.wait(Some(Duration::ZERO))
+    }
+
+    /// Whether it is a child of ours that was not reaped yet: only such can be waited for. This only looks.
+    pub fn is_child(&self) -> Result<bool, Error> {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::PidFd(self.pidfd.as_fd()), look) {
+            Ok(_) => Ok(true),
+            Err(Errno::CHILD) => Ok(false),
+            Err(e) => Err(Error::Wait { pid: self.id.pid, source: e.into() }),
+        }
     }
 
     /// Sends a signal. `false`: it was gone already.

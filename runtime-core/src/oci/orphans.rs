@@ -9,13 +9,12 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
 use host_cgroup::Kernel;
 use proc_id::{Process, ProcessId};
-use rustix::process::{Signal, WaitId, WaitIdOptions, child_subreaper, waitid};
+use rustix::process::{Signal, child_subreaper};
 
 use crate::{Runtime, container::Container, launcher::reap};
 
@@ -84,7 +83,7 @@ pub fn end_strays(runtime: &Runtime, container: &Container) {
         let is_member = || oci.cgroup().own_procs(&Kernel).is_ok_and(|now| now.contains(&pid));
         if known.contains(process.id())
             || namespace(&pid.to_string()) != own
-            || !is_child(&process)
+            || !process.is_child().unwrap_or(false)
             || !is_member()
         {
             continue;
@@ -107,12 +106,6 @@ fn zombies() -> BTreeMap<i32, ProcessId> {
         }
     }
     zombies
-}
-
-/// Only children can be waited for; this only looks.
-fn is_child(process: &Process) -> bool {
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    waitid(WaitId::PidFd(process.as_fd()), look).is_ok()
 }
 
 /// The children of this process.

@@ -111,12 +111,8 @@ fn end_all(record: &Record, oci: &OciRecord, dir: &RunDir, deadline: Instant) ->
     for process in &known {
         process.signal(Signal::KILL)?;
     }
-    let mut members = oci.cgroup.own_procs(&Kernel)?;
-    if !members.is_empty() || !known.is_empty() {
+    if !known.is_empty() || !oci.cgroup.own_procs(&Kernel)?.is_empty() {
         oci.cgroup.thaw(&Kernel)?;
-    }
-    if !record.is_told_by_its_first(oci) && !members.is_empty() && !others_are_in(record, oci, dir)? {
-        oci.cgroup.kill(&Kernel, deadline)?;
     }
     for process in &known {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
@@ -126,8 +122,7 @@ fn end_all(record: &Record, oci: &OciRecord, dir: &RunDir, deadline: Instant) ->
         reap(process);
     }
     // With its pid namespace whoever was in that is dead by now.
-    members = oci.cgroup.own_procs(&Kernel)?;
-    let are_ours = !members.is_empty() && !others_are_in(record, oci, dir)?;
+    let are_ours = !oci.cgroup.own_procs(&Kernel)?.is_empty() && !others_are_in(record, oci, dir)?;
     if are_ours {
         oci.cgroup.kill(&Kernel, deadline)?;
     }

@@ -16,8 +16,9 @@ impl Runtime {
     }
 
     /// The kernel has killed so many of a container's processes: containerd is told if it does not know. `false`: it
-    /// does.
+    /// does. Waits for the verb at work: a Start is told first.
     pub fn tell_oom(&self, container: &Container, kills: u64) -> bool {
+        let _work = container.work();
         let mut live = container.live();
         if live.exit_told || kills <= live.oom_told {
             return false;

@@ -7,6 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
 
@@ -16,6 +17,16 @@ use serde_json::json;
 use urunc_tests::direct::{
     Bench, Odd, Proc, SOON, Spec, eventually, eventually_some, hierarchies, leaves, skip,
 };
+
+/// Written by whoever makes a process that takes long to exit. Nothing tells of such a one whose it is, so that a look for
+/// leaks beside it must find it.
+static EXITING: RwLock<()> = RwLock::new(());
+
+/// A bench, as long as nobody is exiting.
+fn released() -> Option<(RwLockReadGuard<'static, ()>, Bench)> {
+    let nobody = EXITING.read().unwrap_or_else(PoisonError::into_inner);
+    Bench::released().map(|bench| (nobody, bench))
+}
 
 /// A stranger that has this pid, as soon as nobody else has it. `None`: that cannot be made to happen here.
 fn stranger(pid: i32) -> Option<Odd> {
@@ -60,7 +71,7 @@ fn a_process_that_got_the_pid_of_a_dead_one_is_another_one() {
 
 #[test]
 fn the_stranger_that_got_the_monitors_pid_is_never_signalled() {
-    let Some(bench) = Bench::released() else { return };
+    let Some((_nobody, bench)) = released() else { return };
     for (situation, verb) in
         [("created", "delete"), ("running", "delete"), ("created", "create"), ("running", "sweep")]
     {
@@ -101,7 +112,7 @@ fn the_stranger_that_got_the_monitors_pid_is_never_signalled() {
 
 #[test]
 fn the_stranger_that_got_a_daemons_pid_is_never_signalled() {
-    let Some(bench) = Bench::released() else { return };
+    let Some((_nobody, bench)) = released() else { return };
     let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
     shim.daemon.kill();
     let stranger = stranger(shim.daemon.pid());
@@ -161,7 +172,7 @@ impl Drop for Elsewhere {
 
 #[test]
 fn a_process_that_was_moved_to_another_cgroup_is_found_and_killed() {
-    let Some(bench) = Bench::released() else { return };
+    let Some((_nobody, bench)) = released() else { return };
     let elsewhere = Elsewhere::new(&bench);
     // The daemon lives: Kill, Delete; and the `delete` action.
     let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
@@ -199,6 +210,7 @@ fn sleeper() -> Child {
 
 #[test]
 fn a_process_that_is_exiting_and_in_no_cgroup_any_more_is_alive() {
+    let _alone = EXITING.write().unwrap_or_else(PoisonError::into_inner);
     let Some(bench) = Bench::released() else { return };
     let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
     shim.daemon.kill();
@@ -248,7 +260,7 @@ fn a_process_whose_leader_is_a_zombie_is_alive_as_long_as_a_thread_is() {
     assert!(id.open().unwrap().is_some());
     drop((process, headless));
 
-    let Some(bench) = Bench::released() else { return };
+    let Some((_nobody, bench)) = released() else { return };
     for in_leaf in [true, false] {
         let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
         shim.daemon.kill();

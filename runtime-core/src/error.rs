@@ -268,6 +268,15 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// What an OCI runtime says of its features is not what the OCI runtime specification says.
+    #[error("the features that {} tells are no JSON", program.display())]
+    Features {
+        /// The OCI runtime.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A record that cannot be understood stands in the way.
     #[error("the record of container {id} {problem}; it was kept")]
     ForeignRecord {

@@ -5,17 +5,15 @@
 //! says version 2: the plain address, or, when really asked with BootstrapParams, a BootstrapResult that says so.
 
 use std::{
-    io::{IsTerminal, Read, Write, stdin, stdout},
+    io::{Write, stdout},
     path::PathBuf,
 };
 
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use protobuf::Message;
 
-use crate::{error::Error, flags::Flags};
+use crate::{error::Error, flags::Flags, given};
 
-/// The most that is read from stdin, in bytes: containerd's own limit.
-const MOST: u64 = 10 * 1024 * 1024;
 /// Where sockets are made unless containerd says otherwise.
 const SOCKET_DIR: &str = "/run/containerd/s";
 
@@ -30,13 +28,7 @@ pub struct Asked {
 impl Asked {
     /// Reads stdin.
     pub fn read(flags: &Flags) -> Result<Self, Error> {
-        let mut text = Vec::new();
-        let stdin = stdin();
-        // Somebody who tries it by hand must not have to end the input first.
-        if !stdin.is_terminal() {
-            stdin.lock().take(MOST).read_to_end(&mut text).map_err(Error::system("read stdin"))?;
-        }
-        Ok(Self::parse(&text, flags))
+        Ok(Self::parse(&given::read()?, flags))
     }
 
     fn parse(text: &[u8], flags: &Flags) -> Self {

@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod flags;
 mod gc;
+mod given;
 mod handover;
 mod info;
 mod leave;

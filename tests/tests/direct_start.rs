@@ -1,4 +1,4 @@
-//! The contract of `start`, `-info` and `-v`, and of the daemon that `start` makes: grouping, re-use, leaving.
+//! The contract of `start`, and of the daemon that `start` makes: grouping, re-use, leaving.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
@@ -17,7 +17,6 @@ use std::{
 use containerd_shim_protos::{
     api::{ConnectRequest, ConnectResponse, Status},
     bootstrap_api::{BootstrapParams, BootstrapResult},
-    types::introspection::RuntimeInfo,
 };
 use protobuf::{Message, well_known_types::any::Any};
 use rustix::{
@@ -183,21 +182,6 @@ fn options_on_stdin_are_answered_with_the_plain_address() {
     let started = bench.run_start(&bundle, &options.write_to_bytes().unwrap()).wait();
     assert_eq!(started.text(), format!("unix://{}", bench.socket("c1").display()));
     leave(&bench, &bench.connect(&started.text()), bundle);
-    bench.finish();
-}
-
-#[test]
-fn info_and_version() {
-    let Some(bench) = Bench::released() else { return };
-    let run = |flag: &str| {
-        let output = std::process::Command::new(urunc_tests::direct::shim()).arg(flag).output().unwrap();
-        assert!(output.status.success() && output.stderr.is_empty(), "{flag}: {output:?}");
-        output.stdout
-    };
-    let info = RuntimeInfo::parse_from_bytes(&run("-info")).unwrap();
-    assert_eq!(info.name, "io.containerd.urunc.v2");
-    assert!(!info.version.version.is_empty());
-    assert!(String::from_utf8(run("-v")).unwrap().starts_with("containerd-shim-urunc-v2 "));
     bench.finish();
 }
 

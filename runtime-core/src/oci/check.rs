@@ -18,8 +18,8 @@ use crate::{
     layout::{Layout, hex_digest},
 };
 
-/// How long it may take to say which version it is.
-const WAIT: Duration = Duration::from_secs(3);
+/// How long it may take to say what it is.
+pub(super) const WAIT: Duration = Duration::from_secs(3);
 
 /// Looks whether the program can serve, unless that is known. An error: it is none, or too old a one.
 pub fn check(layout: &Layout, program: &Path) -> Result<(), Error> {

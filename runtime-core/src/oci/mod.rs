@@ -7,6 +7,7 @@
 //! steps/oci.rs.
 
 mod check;
+mod features;
 mod options;
 pub mod orphans;
 mod sharing;
@@ -25,6 +26,7 @@ use proc_id::Process;
 use serde::{Deserialize, Serialize};
 
 pub use check::check;
+pub use features::features;
 pub use options::OciOptions;
 pub use sharing::{has_strangers, is_shared};
 
@@ -72,6 +74,12 @@ struct Created {
     io: (u32, u32),
 }
 
+/// The program: that of the options, of the configuration, or one that is found.
+fn program(options: &OciOptions, config: &Config) -> Result<PathBuf, Error> {
+    let named = options.program()?.or_else(|| config.oci_runtime());
+    Ok(oci_runtime::find(named.as_deref())?)
+}
+
 impl OciRecord {
     /// Decides for a container whose run directory is `dir`. It looks at the host and changes nothing.
     pub fn plan(
@@ -81,8 +89,7 @@ impl OciRecord {
         namespace: &str,
         dir: &RunDir,
     ) -> Result<Self, Error> {
-        let named = options.program()?.or_else(|| config.oci_runtime());
-        let program = oci_runtime::find(named.as_deref())?;
+        let program = program(options, config)?;
         let root = match options.root()? {
             // Whoever shares it may have a container of this id: that is looked for before anything of it is called ours.
             Some(root) if root.join(namespace).join(&request.id).exists() => {

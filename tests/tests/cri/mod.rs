@@ -63,6 +63,7 @@ macro_rules! tests {
             sidecars: a_guest_and_its_sidecar_reach_each_other;
             sidecars: a_sidecar_finds_what_it_finds_under_runc;
             stop: a_guest_is_asked_and_then_killed;
+            volumes: a_volume_is_read_only_with_all_that_is_mounted_below;
             volumes: a_sidecar_sees_what_changes_in_its_volumes;
         }
     };

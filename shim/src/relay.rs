@@ -1,9 +1,15 @@
 //! The copying between a process and its client: the only bytes that pass through the daemon.
 //!
-//! A client that does not read makes the process wait, and nobody else. At the end what was written is still copied, for
-//! as long as somebody takes it.
+//! A client that does not read, or a disk that hangs, makes the process wait, and nobody else. At the end what was
+//! written is still copied, for as long as somebody takes it.
 
-use std::{io, ops::Range, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::Duration,
+};
 
 use runtime_core::{container::Container, exec::Exec, record::Exit, stdio::Relay};
 use rustix::{
@@ -23,7 +29,8 @@ use crate::daemon::registered;
 const BUFFER: usize = 32 * 1024;
 /// How much a pipe holds (pipe(7)).
 const PIPE: usize = 64 * 1024;
-/// How long after the end a client may take nothing until the rest is given up.
+/// How long after the end a client may take nothing until the rest is given up. A file's disk has as long again for
+/// what is under way when it is cut off, and for the rest.
 const STALL: Duration = Duration::from_secs(1);
 /// How long the Delete of an exec waits for what it has left behind to end its output. As runc's shim.
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
@@ -131,21 +138,22 @@ async fn copy_input(input: &AsyncFd<OwnedFd>, master: &AsyncFd<OwnedFd>) -> io::
 
 async fn copy_output(master: &AsyncFd<OwnedFd>, mut output: Option<Output>, until: &Until) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
-    loop {
+    // What was taken when it was given up, and not put.
+    let left = 'copied: loop {
         if matches!(until, Until::CutOff(cut) if *cut.borrow()) {
-            return rest(master.get_ref(), output.as_ref(), &mut buffer, 0..0);
+            break 0..0;
         }
-        let n = match before(until, take(master, &mut buffer)).await {
+        let n = match before(until, Duration::ZERO, take(master, &mut buffer)).await {
             // EIO: the slave is closed for good.
             Some(Ok(0)) => return Ok(()),
             Some(Err(e)) if e.raw_os_error() == Some(Errno::IO.raw_os_error()) => return Ok(()),
             Some(n) => n?,
-            None => return rest(master.get_ref(), output.as_ref(), &mut buffer, 0..0),
+            None => break 0..0,
         };
         let mut left = 0..n;
         while let (Some(to), false) = (&output, left.is_empty()) {
-            match before(until, to.put(&buffer[left.clone()])).await {
-                None => return rest(master.get_ref(), output.as_ref(), &mut buffer, left),
+            match before(until, to.grace(), to.put(&buffer[left.clone()])).await {
+                None => break 'copied left,
                 Some(Ok(n)) => left.start += n,
                 // A disk that is full loses output.
                 Some(Err(_)) if matches!(to, Output::File(_)) => left = 0..0,
@@ -153,68 +161,81 @@ async fn copy_output(master: &AsyncFd<OwnedFd>, mut output: Option<Output>, unti
                 Some(Err(_)) => output = None,
             }
         }
-    }
-}
-
-/// It is given up: what was read already, and what is there, as far as it is taken at once, and as much as a pipe holds.
-/// What a file's disk was just given up with is not written twice.
-fn rest(from: &OwnedFd, to: Option<&Output>, buffer: &mut [u8], mut left: Range<usize>) -> io::Result<()> {
-    let to: &OwnedFd = match to {
-        Some(Output::Stream(to)) => to.get_ref(),
-        Some(Output::File(file)) => {
-            left = 0..0;
-            file
-        }
-        None => return Ok(()),
     };
-    for _ in 0..=PIPE / BUFFER {
-        if !left.is_empty() && write(to, &buffer[left.clone()]).map_or(true, |written| written < left.len()) {
-            return Ok(());
-        }
-        match read(from, &mut *buffer) {
-            Ok(0) | Err(_) => return Ok(()),
-            Ok(n) => left = 0..n,
-        }
+    if let Some(to) = &output {
+        rest(master.get_ref(), to, buffer[left].to_vec()).await;
     }
     Ok(())
+}
+
+/// It is given up: what was taken already, and what is there, as much as a pipe holds, as far as it is put at once, or by
+/// a file's disk soon.
+async fn rest(from: &OwnedFd, to: &Output, mut left: Vec<u8>) {
+    // Its disk hangs on that: nothing is written twice, and nothing overtakes it.
+    if matches!(to, Output::File(_)) && !left.is_empty() {
+        return;
+    }
+    let most = left.len() + PIPE;
+    let mut buffer = vec![0; BUFFER];
+    while left.len() < most
+        && let Ok(n @ 1..) = read(from, &mut *buffer)
+    {
+        left.extend_from_slice(&buffer[..n]);
+    }
+    match to {
+        Output::Stream(to) => drop(write(to.get_ref(), &left)),
+        Output::File(_) => drop(timeout(STALL, to.put(&left)).await),
+    }
 }
 
 /// Where output goes.
 enum Output {
     /// A FIFO or a pipe.
     Stream(AsyncFd<OwnedFd>),
-    /// A file, whose writes may wait for its disk.
-    File(Arc<OwnedFd>),
+    /// A file, whose writes may wait for its disk, whatever the flags of its descriptor: never on our own thread.
+    File(Arc<File>),
 }
 
 impl Output {
     fn of(fd: OwnedFd) -> io::Result<Self> {
         match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
-            FileType::RegularFile => Ok(Self::File(Arc::new(fd))),
+            FileType::RegularFile => Ok(Self::File(Arc::new(fd.into()))),
             _ => registered(fd).map(Self::Stream),
         }
     }
 
+    /// How much longer a put may take that is cut off: a disk that works is done soon, and then takes the rest.
+    fn grace(&self) -> Duration {
+        match self {
+            Self::Stream(_) => Duration::ZERO,
+            Self::File(_) => STALL,
+        }
+    }
+
+    /// How much it was; of a file, all.
     async fn put(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Stream(to) => put(to, bytes).await,
             Self::File(file) => {
-                let (file, bytes) = (file.clone(), bytes.to_vec());
-                Ok(spawn_blocking(move || write(&file, &bytes)).await??)
+                let (mut file, bytes) = (file.clone(), bytes.to_vec());
+                spawn_blocking(move || file.write_all(&bytes).map(|()| bytes.len())).await?
             }
         }
     }
 }
 
 /// `None`: it is given up.
-async fn before<T>(until: &Until, step: impl Future<Output = T>) -> Option<T> {
+async fn before<T>(until: &Until, grace: Duration, step: impl Future<Output = T>) -> Option<T> {
     let given_up = async {
         match until.clone() {
             Until::Stalled(mut end) => {
                 end.wait_for(Option::is_some).await.ok();
                 sleep(fault::deadline("deadline.terminal", STALL)).await;
             }
-            Until::CutOff(mut cut) => drop(cut.wait_for(|cut| *cut).await),
+            Until::CutOff(mut cut) => {
+                cut.wait_for(|cut| *cut).await.ok();
+                sleep(grace).await;
+            }
         }
     };
     tokio::select! {
@@ -230,4 +251,142 @@ async fn take(from: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
 
 async fn put(to: &AsyncFd<OwnedFd>, bytes: &[u8]) -> io::Result<usize> {
     to.async_io(Interest::WRITABLE, |fd| Ok(write(fd, bytes)?)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, os::unix::fs::FileExt, sync::mpsc, thread};
+
+    use rustix::{
+        fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create},
+        pipe::{PipeFlags, pipe_with},
+    };
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    /// At which tick the copying is given up.
+    const GIVEN_UP: u32 = 5;
+    /// What a disk that hangs still has to write.
+    static FULL: [u8; PIPE] = [0; PIPE];
+
+    /// Bytes that are not the same anywhere else.
+    fn numbers(bytes: usize) -> Vec<u8> {
+        (0..).flat_map(u32::to_ne_bytes).take(bytes).collect()
+    }
+
+    /// What reads and writes without waiting, and holds this.
+    fn pipe(holds: &[u8]) -> (OwnedFd, OwnedFd) {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        assert_eq!(write(&writer, holds).unwrap(), holds.len());
+        (reader, writer)
+    }
+
+    /// Copies on a runtime of one thread, as the daemon's, whose other task ticks on, and gives it up at last.
+    fn copied(from: OwnedFd, to: Output, until: Until, mut tick: impl FnMut(u32) + Send + 'static) {
+        let (sender, returned) = mpsc::channel();
+        thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            let ticks = runtime.block_on(async {
+                let from = registered(from).unwrap();
+                let copying = tokio::spawn(async move { copy_output(&from, Some(to), &until).await });
+                let mut ticks = 0;
+                while !copying.is_finished() {
+                    sleep(Duration::from_millis(10)).await;
+                    ticks += 1;
+                    tick(ticks);
+                }
+                copying.await.unwrap().unwrap();
+                ticks
+            });
+            // The pool may still wait for the disk.
+            runtime.shutdown_background();
+            sender.send(ticks).ok();
+        });
+        let ticks = returned.recv_timeout(Duration::from_secs(10)).expect("the disk holds the runtime up");
+        assert!(ticks >= GIVEN_UP, "{ticks}");
+    }
+
+    /// A disk that hangs, as long as nobody reads the pipe that it is.
+    fn hung() -> (Output, File) {
+        let (reader, writer) = pipe(&FULL);
+        for end in [&reader, &writer] {
+            fcntl_setfl(end, OFlags::empty()).unwrap();
+        }
+        (Output::File(Arc::new(writer.into())), reader.into())
+    }
+
+    /// What it gets when it is well again, until nobody writes any more.
+    fn got(mut disk: File) -> Vec<u8> {
+        let mut all = vec![];
+        disk.read_to_end(&mut all).unwrap();
+        all
+    }
+
+    #[test]
+    fn a_disk_that_hangs_holds_up_nobody() {
+        let all = numbers(PIPE);
+        // What it hangs on is written once, and nothing more.
+        let (cut, is_cut_off) = watch::channel(false);
+        let ((from, _writer), (to, disk)) = (pipe(&all), hung());
+        copied(from, to, Until::CutOff(is_cut_off), move |tick| {
+            if tick == GIVEN_UP {
+                cut.send(true).unwrap();
+            }
+        });
+        assert!(got(disk) == [&FULL, &all[..BUFFER]].concat());
+
+        let (ends, end) = watch::channel(None);
+        let ((from, _writer), (to, disk)) = (pipe(&all), hung());
+        copied(from, to, Until::Stalled(end), move |tick| {
+            if tick == GIVEN_UP {
+                ends.send(Some(Exit::by_signal(9))).unwrap();
+            }
+        });
+        assert!(got(disk) == [&FULL, &all[..BUFFER]].concat());
+
+        // It hangs on the rest.
+        let (_cut, is_cut_off) = watch::channel(true);
+        let ((from, _writer), (to, disk)) = (pipe(&all), hung());
+        copied(from, to, Until::CutOff(is_cut_off), |_| {});
+        assert!(got(disk) == [&FULL, &all[..]].concat());
+    }
+
+    #[test]
+    fn a_disk_that_is_slow_gets_what_was_there_when_it_was_cut_off() {
+        let all = numbers(PIPE);
+        let (cut, is_cut_off) = watch::channel(false);
+        let ((from, _writer), (to, disk)) = (pipe(&all), hung());
+        let mut first = disk.try_clone().unwrap();
+        copied(from, to, Until::CutOff(is_cut_off), move |tick| {
+            if tick == GIVEN_UP {
+                cut.send(true).unwrap();
+            } else if tick == GIVEN_UP + 1 {
+                first.read_exact(&mut [0; PIPE + BUFFER]).unwrap();
+            }
+        });
+        assert!(got(disk) == all[BUFFER..]);
+    }
+
+    #[test]
+    fn a_file_gets_what_was_there_when_it_was_cut_off() {
+        let all = numbers(PIPE + BUFFER);
+        let (first, more) = all.split_at(BUFFER);
+        let more = more.to_vec();
+        let file = File::from(memfd_create("file", MemfdFlags::CLOEXEC).unwrap());
+        let to = Output::of(file.try_clone().unwrap().into()).unwrap();
+        assert!(matches!(to, Output::File(_)));
+        let (cut, is_cut_off) = watch::channel(false);
+        let (from, writer) = pipe(first);
+        let _kept = writer.try_clone().unwrap();
+        copied(from, to, Until::CutOff(is_cut_off), move |tick| {
+            if tick == GIVEN_UP {
+                assert_eq!(write(&writer, &more).unwrap(), PIPE);
+                cut.send(true).unwrap();
+            }
+        });
+        let mut got = vec![0; all.len() + 1];
+        assert_eq!(file.read_at(&mut got, 0).unwrap(), all.len());
+        assert!(got.starts_with(&all));
+    }
 }

@@ -12,8 +12,8 @@
 //!   ended with the runtime. A container's processes have sessions of their own.
 //! * **Who dies with us.** `create`, `start`, `exec` and `pause` make something, or hold it: a runtime that went on
 //!   with them after our death would race with the recovery, which could find nothing and be overtaken. So they die
-//!   with the thread that waits for them (PDEATHSIG), which lives as long as they do. `kill`, `delete`, `resume` and
-//!   `update` go on: to end a thing, or to leave it whole, is what the recovery wants too.
+//!   with the thread that waits for them (PDEATHSIG), which lives as long as they do. `delete`, `resume` and `update`
+//!   go on: to end a thing, or to leave it whole, is what the recovery wants too.
 //! * **Waiting.** The caller is the sub-reaper of what the runtimes leave to it, and waits for children by pidfd
 //!   alone: one who reaped whatever ends would take the runtimes' exit status from us, and would free the number of an
 //!   init before [`Runtime::create`] has a pidfd of it.
@@ -33,9 +33,7 @@ mod exec;
 mod features;
 mod find;
 mod handed;
-mod kill;
 mod pause;
-mod ps;
 mod resume;
 mod start;
 mod started;

@@ -11,9 +11,6 @@ use crate::{Error, Runtime};
 pub struct State {
     /// Its state.
     pub status: Status,
-    /// Its init in our own pid namespace, 0 when it is stopped. A bare number: to be shown, not to be signalled.
-    #[serde(default)]
-    pub pid: i32,
     /// The bundle that it was created from.
     pub bundle: PathBuf,
 }

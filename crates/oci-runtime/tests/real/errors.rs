@@ -17,9 +17,6 @@ fn absent(ground: &Ground) {
     let runtime = &ground.runtime;
     assert_eq!(case(runtime.state("c1", soon())), Case::Absent);
     assert_eq!(case(runtime.start("c1", soon())), Case::Absent);
-    assert_eq!(case(runtime.kill("c1", 9, false, soon())), Case::Absent);
-    assert_eq!(case(runtime.kill("c1", 9, true, soon())), Case::Absent);
-    assert_eq!(case(runtime.ps("c1", soon())), Case::Absent);
     assert_eq!(case(runtime.pause("c1", soon())), Case::Absent);
     assert_eq!(case(runtime.resume("c1", soon())), Case::Absent);
     assert_eq!(case(runtime.update("c1", b"{}", soon())), Case::Absent);
@@ -44,15 +41,11 @@ fn stopped(ground: &Ground) {
     let init = ground.run("c1", &["true"], Streams::default());
     assert_eq!(reap(&init), Ended::With(0));
     assert_eq!(case(runtime.start("c1", soon())), Case::NotRunning);
-    let killed = case(runtime.kill("c1", 9, false, soon()));
-    assert!(matches!(killed, Case::NotRunning | Case::Finished), "{killed:?}");
-    runtime.kill("c1", 9, true, soon()).unwrap();
     assert_eq!(case(ground.exec("c1", &process(&["true"]), Streams::default())), Case::NotRunning);
     assert_eq!(case(runtime.pause("c1", soon())), Case::NotRunning);
     // crun has nothing against it.
     if ground.is_runc() {
         assert_eq!(case(runtime.update("c1", b"{}", soon())), Case::NotRunning);
-        assert!(runtime.ps("c1", soon()).unwrap().is_empty());
     }
     runtime.delete("c1", false, soon()).unwrap();
 }

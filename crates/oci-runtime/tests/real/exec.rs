@@ -2,6 +2,7 @@
 
 use oci_runtime::{Case, Streams};
 use proc_id::Process;
+use rustix::process::Signal;
 
 use crate::ground::{Ended, Ground, all_of, eventually, on_both, process, reap, soon, with_stdout};
 
@@ -17,8 +18,8 @@ fn statuses(ground: &Ground) {
     let long = ground.exec("c1", &process(&["sleep", "1000"]), Streams::default()).unwrap();
     let short = ground.exec("c1", &process(&["false"]), Streams::default()).unwrap();
     assert_eq!(reap(&short), Ended::With(1));
-    assert!(ground.runtime.ps("c1", soon()).unwrap().contains(&long.pid()));
-    long.signal(rustix::process::Signal::KILL).unwrap();
+    assert!(ground.members("c1").contains(&long.pid()));
+    long.signal(Signal::KILL).unwrap();
     assert_eq!(reap(&long), Ended::Killed(9));
     ground.end("c1", &init);
 }
@@ -45,9 +46,9 @@ fn no_such_program(ground: &Ground) {
     assert!(text.contains("exec c1: ") && text.contains("nosuch") && text.contains("not found"), "{text}");
     let error = ground.exec("c1", &process(&["/etc/plain"]), Streams::default()).unwrap_err();
     assert_eq!(error.case(), Some(Case::Denied), "{error}");
-    assert_eq!(ground.runtime.ps("c1", soon()).unwrap(), [init.pid()]);
+    assert_eq!(ground.members("c1"), [init.pid()]);
     // crun leaves what it could not make a program of to the sub-reaper, and init cannot end before that is reaped.
-    ground.runtime.kill("c1", 9, false, soon()).unwrap();
+    init.signal(Signal::KILL).unwrap();
     eventually("init ends", || {
         reap_strays("crun");
         init.is_dead().unwrap()

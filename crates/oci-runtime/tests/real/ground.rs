@@ -206,7 +206,7 @@ impl Ground {
 
     /// Kills init, reaps it and deletes the container.
     pub fn end(&self, id: &str, init: &Process) {
-        self.runtime.kill(id, 9, false, soon()).unwrap();
+        init.signal(Signal::KILL).unwrap();
         assert_eq!(reap(init), Ended::Killed(9));
         self.runtime.delete(id, false, soon()).unwrap();
     }

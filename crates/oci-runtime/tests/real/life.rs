@@ -4,11 +4,11 @@ use std::{fs, io::Write, os::fd::AsFd};
 
 use oci_runtime::{Case, Status, Streams};
 use proc_id::Process;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 
 use crate::ground::{Ended, Ground, all_of, eventually, line_of, on_both, pipe, reap, soon, with_stdout};
 
-on_both!(whole_life, streams, early_exits, created_and_deleted, all_processes, limits, paused);
+on_both!(whole_life, streams, early_exits, created_and_deleted, what_init_has_left, limits, paused);
 
 const READY: [&str; 3] = ["sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done"];
 
@@ -21,19 +21,19 @@ fn whole_life(ground: &Ground) {
     }
     let init = ground.create("c1", &ground.spec("c1", &READY), streams, soon()).unwrap();
     let state = runtime.state("c1", soon()).unwrap();
-    assert_eq!((state.status, state.pid), (Status::Created, init.pid()));
+    assert_eq!(state.status, Status::Created);
     assert_eq!(state.bundle, ground.dir.path().join("bundle-c1"));
+    assert_eq!(ground.members("c1"), [init.pid()]);
     assert!(!init.is_dead().unwrap());
 
     runtime.start("c1", soon()).unwrap();
     assert_eq!(line_of(&mut stdout), "ready");
     assert_eq!(runtime.state("c1", soon()).unwrap().status, Status::Running);
-    assert!(runtime.ps("c1", soon()).unwrap().contains(&init.pid()));
+    assert!(ground.members("c1").contains(&init.pid()));
 
-    runtime.kill("c1", 15, false, soon()).unwrap();
+    init.signal(Signal::TERM).unwrap();
     assert_eq!(reap(&init), Ended::With(7));
-    let state = runtime.state("c1", soon()).unwrap();
-    assert_eq!((state.status, state.pid), (Status::Stopped, 0));
+    assert_eq!(runtime.state("c1", soon()).unwrap().status, Status::Stopped);
 
     runtime.delete("c1", false, soon()).unwrap();
     assert_eq!(runtime.state("c1", soon()).unwrap_err().case(), Some(Case::Absent));
@@ -76,8 +76,8 @@ fn created_and_deleted(ground: &Ground) {
     assert!(fs::read_dir(&ground.runtime.root).unwrap().next().is_none());
 }
 
-/// Without a pid namespace of its own a container's processes do not end with its init.
-fn all_processes(ground: &Ground) {
+/// Without a pid namespace of its own a container's processes do not end with its init, but with its delete.
+fn what_init_has_left(ground: &Ground) {
     let mut spec = ground.spec("c1", &["sh", "-c", "sleep 1000 & echo started; wait"]);
     spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|space| space["type"] != "pid");
     // /proc of the host's pid namespace can be mounted by nobody but the host.
@@ -87,15 +87,14 @@ fn all_processes(ground: &Ground) {
     let init = ground.create("c1", &spec, streams, soon()).unwrap();
     ground.runtime.start("c1", soon()).unwrap();
     assert_eq!(line_of(&mut stdout), "started");
-    let pids = ground.runtime.ps("c1", soon()).unwrap();
-    let other = pids.iter().find(|pid| **pid != init.pid()).unwrap();
-    ground.runtime.kill("c1", 9, false, soon()).unwrap();
+    let members = ground.members("c1");
+    let other = members.iter().find(|pid| **pid != init.pid()).unwrap();
+    init.signal(Signal::KILL).unwrap();
     assert_eq!(reap(&init), Ended::Killed(9));
     let other = Process::of_child(u32::try_from(*other).unwrap()).unwrap();
     assert!(!other.is_dead().unwrap());
-    ground.runtime.kill("c1", 9, true, soon()).unwrap();
-    assert_eq!(reap(&other), Ended::Killed(9));
     ground.runtime.delete("c1", false, soon()).unwrap();
+    assert_eq!(reap(&other), Ended::Killed(9));
 }
 
 fn limits(ground: &Ground) {
@@ -114,7 +113,7 @@ fn paused(ground: &Ground) {
     assert_eq!(line_of(&mut stdout), "ready");
     runtime.pause("c1", soon()).unwrap();
     assert_eq!(runtime.state("c1", soon()).unwrap().status, Status::Paused);
-    runtime.kill("c1", 15, false, soon()).unwrap();
+    init.signal(Signal::TERM).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(100));
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     assert!(waitid(WaitId::PidFd(init.as_fd()), look).unwrap().is_none(), "it acts while it is paused");

@@ -10,8 +10,9 @@ use std::{
 
 use containerd_shim_protos::{shim::oci::Options, ttrpc::Code};
 use protobuf::{Message, well_known_types::any::Any};
+use rustix::process::Signal;
 use serde_json::Value;
-use urunc_tests::direct::{Bench, Bundle, SOON, Spec, eventually, runc};
+use urunc_tests::direct::{Bench, Bundle, Proc, SOON, Spec, eventually, runc};
 
 /// A container that somebody else has made with the OCI runtime itself.
 struct Stranger {
@@ -28,7 +29,9 @@ impl Stranger {
 
     /// The same in this cgroup.
     fn run_in(bench: &Bench, root: &Path, id: &'static str, cgroup: &str) -> Self {
-        let bundle = bench.ordinary("theirs", &Spec::busybox("sleep 1000"));
+        // It ends by any signal that it hears.
+        let hears = "trap 'exit 1' TERM; sleep 1000 & wait";
+        let bundle = bench.ordinary("theirs", &Spec::busybox(hears));
         let config = bundle.path.join("config.json");
         let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
         spec["root"]["path"] = bundle.rootfs[0].source.clone().into();
@@ -122,21 +125,37 @@ fn a_stranger_who_comes_into_its_cgroup_goes_on() {
     let Some(bench) = Bench::released() else { return };
     let cgroup = format!("/{}/c1", bench.namespace);
     let root = bench.scratch().join("theirs-root");
-    for how in ["its own end", "a signal for all", "delete behind a dead daemon"] {
-        let bundle = bench.ordinary("c1", &Spec::busybox("sleep 1000 & wait")).without_stdio();
-        let (shim, _) = bench.running(&bundle);
+    const LISTENS: &str = "sleep 1000 & trap 'exit 5' TERM; echo ready; wait; exit 6";
+    for how in ["its own end", "KILL for all", "TERM for all", "delete behind a dead daemon"] {
+        let bundle = bench.ordinary("c1", &Spec::busybox(LISTENS));
+        let (shim, pid) = bench.running(&bundle);
+        bundle.output.as_ref().unwrap().wait_for("ready");
         let theirs = Stranger::run_in(&bench, &root, "c1", &cgroup);
-        match how {
-            "its own end" => shim.client.kill("c1", 9).unwrap(),
-            "a signal for all" => shim.client.kill_all("c1", 9).unwrap(),
-            _ => shim.daemon.kill(),
-        }
-        if how.starts_with("delete") {
+        let own = bench.members("c1").len();
+        let status = match how {
+            "its own end" => shim.client.kill("c1", 9).map(|()| Some(137)).unwrap(),
+            "KILL for all" => shim.client.kill_all("c1", 9).map(|()| Some(137)).unwrap(),
+            // Its other process hears it, too.
+            "TERM for all" => {
+                Proc::of(pid.cast_signed()).stop();
+                shim.client.kill_all("c1", 15).unwrap();
+                eventually("its child has ended", || {
+                    bench.members("c1").iter().filter(|p| p.is_alive()).count() < own
+                });
+                Proc::of(pid.cast_signed()).signal(Signal::CONT);
+                Some(5)
+            }
+            _ => {
+                shim.daemon.kill();
+                None
+            }
+        };
+        if let Some(status) = status {
+            assert_eq!(shim.client.wait("c1"), Ok(status), "{how}");
+            bench.end(&shim, bundle);
+        } else {
             bench.delete(&bundle).deleted();
             bundle.remove();
-        } else {
-            assert_eq!(shim.client.wait("c1"), Ok(137), "{how}");
-            bench.end(&shim, bundle);
         }
         assert!(theirs.runs(), "{how}");
         theirs.end();

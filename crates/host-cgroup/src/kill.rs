@@ -93,30 +93,38 @@ fn kill_in(
     }
     for batch in new.chunks(BATCH) {
         let others = batch.iter().copied().filter(|&pid| pid != own);
-        signal_batch(files, leaf, others, Signal::KILL)?;
+        signal_batch(files, leaf, others, Signal::KILL, &|_| true)?;
     }
     Ok(())
 }
 
-/// Sends a signal to every process in these directories, once.
-pub(crate) fn signal_in_all(files: &dyn Files, ours: &[Ours], signal: Signal) -> Result<(), Error> {
+/// Sends a signal, once, to every process in these directories that is meant; who has got it.
+pub(crate) fn signal_in_all(
+    files: &dyn Files,
+    dirs: impl Iterator<Item = PathBuf>,
+    signal: Signal,
+    is_meant: &dyn Fn(u32) -> bool,
+) -> Result<BTreeSet<u32>, Error> {
     let own = getpid().as_raw_pid().unsigned_abs();
-    let mut seen = BTreeSet::from([own]);
-    for Ours { dir, .. } in ours {
-        let new: Vec<u32> = members(files, dir)?.into_iter().filter(|pid| seen.insert(*pid)).collect();
+    let (mut seen, mut got) = (BTreeSet::from([own]), BTreeSet::new());
+    for dir in dirs {
+        let new: Vec<u32> = members(files, &dir)?.into_iter().filter(|pid| seen.insert(*pid)).collect();
         for batch in new.chunks(BATCH) {
-            signal_batch(files, dir, batch.iter().copied(), signal)?;
+            got.extend(signal_batch(files, &dir, batch.iter().copied(), signal, is_meant)?);
         }
     }
-    Ok(())
+    Ok(got)
 }
 
+/// What a pid says of a process is asked behind its pidfd: whoever has the number then is it, or it is dead.
 fn signal_batch(
     files: &dyn Files,
     leaf: &Path,
     pids: impl Iterator<Item = u32>,
     signal: Signal,
-) -> Result<(), Error> {
+    is_meant: &dyn Fn(u32) -> bool,
+) -> Result<Vec<u32>, Error> {
+    let mut got = Vec::new();
     let mut open: Vec<(u32, OwnedFd)> = Vec::new();
     for number in pids {
         let Some(pid) = i32::try_from(number).ok().filter(|&n| n > 0).and_then(Pid::from_raw) else {
@@ -129,19 +137,20 @@ fn signal_batch(
         }
     }
     if open.is_empty() {
-        return Ok(());
+        return Ok(got);
     }
     let still = members(files, leaf)?;
     for (pid, fd) in open {
-        if !still.contains(&pid) {
+        if !still.contains(&pid) || !is_meant(pid) {
             continue;
         }
         match pidfd_send_signal(&fd, signal) {
-            Ok(()) | Err(Errno::SRCH) => {}
+            Ok(()) => got.push(pid),
+            Err(Errno::SRCH) => {}
             Err(source) => return Err(Error::Signal { pid, source }),
         }
     }
-    Ok(())
+    Ok(got)
 }
 
 /// The processes in a cgroup and below it; none if it is not there. Sorted, with 0 for those that cannot be seen.

@@ -4,6 +4,7 @@
 //! then, whoever is in it or below it later was put there by that runtime, or by what it ran: all of it is ours to kill
 //! and to remove. Where the path existed, nothing is: it is somebody else's.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -118,9 +119,19 @@ impl WholePlan {
         Ok(())
     }
 
-    /// Sends a signal to every process in what is ours of it, once.
-    pub fn signal(&self, files: &dyn Files, signal: Signal) -> Result<(), Error> {
-        signal_in_all(files, &self.ours(), signal)
+    /// Sends a signal, once, to every process in what is ours of it. Who has got it.
+    pub fn signal_own(&self, files: &dyn Files, signal: Signal) -> Result<BTreeSet<u32>, Error> {
+        signal_in_all(files, self.ours().into_iter().map(|own| own.dir), signal, &|_| true)
+    }
+
+    /// Sends a signal, once, to those of the processes in it and below it that are meant: whosever it is. Who has got it.
+    pub fn signal(
+        &self,
+        files: &dyn Files,
+        signal: Signal,
+        is_meant: &dyn Fn(u32) -> bool,
+    ) -> Result<BTreeSet<u32>, Error> {
+        signal_in_all(files, self.hierarchies.iter().map(WholeIn::dir), signal, is_meant)
     }
 
     /// Removes what is ours of it, and the parents that came with it; see [`crate::remove`].

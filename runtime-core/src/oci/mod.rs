@@ -10,6 +10,7 @@ mod check;
 mod features;
 mod options;
 pub mod orphans;
+mod pid_namespace;
 mod sharing;
 
 use std::{
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use check::check;
 pub use features::features;
 pub use options::OciOptions;
+pub(crate) use pid_namespace::PidNamespace;
 pub use sharing::{has_strangers, is_shared};
 
 use crate::{Error, config::Config, layout, record::RunDir, request::Request, stdio::Stdio};

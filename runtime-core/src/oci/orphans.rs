@@ -16,6 +16,7 @@ use host_cgroup::Kernel;
 use proc_id::{Process, ProcessId};
 use rustix::process::{Signal, child_subreaper};
 
+use super::PidNamespace;
 use crate::{Runtime, container::Container, launcher::reap};
 
 /// How long a zombie that nobody knows is left to whoever may still be waiting for it.
@@ -70,9 +71,8 @@ impl Orphans {
 /// not come to us; without such a namespace nobody can tell it from the container's own, and it ends with that.
 pub fn end_strays(runtime: &Runtime, container: &Container) {
     let (Some(init), Some(oci)) = (container.process(), container.oci()) else { return };
-    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let own = namespace(&init.pid().to_string());
-    if own.is_none() || own == namespace("self") {
+    let own = PidNamespace::of(init.pid().unsigned_abs());
+    if own.is_none() || own == PidNamespace::own() {
         return;
     }
     let members = oci.cgroup().own_procs(&Kernel).unwrap_or_default();
@@ -82,7 +82,7 @@ pub fn end_strays(runtime: &Runtime, container: &Container) {
         // Looked at again behind the pidfd: the number may have been another one's meanwhile.
         let is_member = || oci.cgroup().own_procs(&Kernel).is_ok_and(|now| now.contains(&pid));
         if known.contains(process.id())
-            || namespace(&pid.to_string()) != own
+            || PidNamespace::of(pid) != own
             || !process.is_child().unwrap_or(false)
             || !is_member()
         {

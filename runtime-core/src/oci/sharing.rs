@@ -3,14 +3,12 @@
 //!
 //! It is asked only where somebody would be killed by the path, which is seldom: it reads every record.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use host_cgroup::{Kernel, WholePlan};
 use record_store::Read;
 
+use super::PidNamespace;
 use crate::{
     layout::Layout,
     record::{Record, RunDir},
@@ -35,10 +33,9 @@ pub fn is_shared(dir: &Path, cgroup: &WholePlan) -> bool {
 /// whoever was in that has died with it, and what the OCI runtime had not let go yet is in ours. So it is somebody of whom we
 /// know nothing: the same path under another runtime, or another containerd.
 pub fn has_strangers(cgroup: &WholePlan) -> bool {
-    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let ours = namespace("self");
+    let ours = PidNamespace::own();
     let members = cgroup.own_procs(&Kernel).unwrap_or_default();
-    members.iter().any(|pid| namespace(&pid.to_string()).is_some_and(|theirs| Some(&theirs) != ours.as_ref()))
+    members.into_iter().any(|pid| PidNamespace::of(pid).is_some_and(|theirs| Some(theirs) != ours))
 }
 
 /// Where a container's processes are.

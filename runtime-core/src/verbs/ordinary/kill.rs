@@ -1,10 +1,17 @@
-//! Kill of an ordinary container: the signal itself goes to its first process, or to all that are in its cgroup.
+//! Kill of an ordinary container: the signal itself goes to its first process, or to all that it has.
+
+use std::collections::BTreeSet;
 
 use host_cgroup::Kernel;
 use proc_id::Process;
 use rustix::process::Signal;
 
-use crate::{Error, Runtime, container::Container, lifecycle::State, oci::Oci};
+use crate::{
+    Error, Runtime,
+    container::Container,
+    lifecycle::State,
+    oci::{Oci, PidNamespace},
+};
 
 impl Runtime {
     /// Sends a signal, which need not end anything. It never waits for a verb at work.
@@ -32,24 +39,51 @@ impl Runtime {
             container.live().killed = Some(signal);
         }
         tracing::info!(id, signal, all, "killed");
-        // Each of them hears it once, the first one too.
         // Its pid namespace's first process takes all others along.
-        let takes_all = signal == libc::SIGKILL && oci.has_own_pids();
-        let by_cgroup = all && !takes_all && !oci.is_shared(false);
-        let in_cgroup = by_cgroup && oci.cgroup().own_procs(&Kernel)?.contains(&process.pid().unsigned_abs());
-        let was_there = if in_cgroup { !process.is_dead()? } else { send(&process, signal)? };
-        if by_cgroup && let Some(signal) = of(signal) {
-            oci.cgroup().signal(&Kernel, signal)?;
-        } else if all && !takes_all {
-            for exec in container.execs().iter().filter_map(|exec| exec.process()) {
-                send(&exec, signal)?;
-            }
+        let all = all && !(signal == libc::SIGKILL && oci.has_own_pids());
+        let heard = match of(signal) {
+            Some(signal) if all => signal_all(container, oci, &process, signal)?,
+            _ => BTreeSet::new(),
+        };
+        // Each of them hears it once.
+        let hears = |process: &Process| match heard.contains(&process.pid().unsigned_abs()) {
+            true => Ok(true),
+            false => send(process, signal),
+        };
+        let was_there = hears(&process)?;
+        for exec in container.execs().iter().filter(|_| all).filter_map(|exec| exec.process()) {
+            hears(&exec)?;
         }
-        if signal == libc::SIGKILL && state == State::Paused {
-            oci.cgroup().thaw(&Kernel)?;
+        if signal == libc::SIGKILL {
+            thaw(container, oci)?;
         }
         if was_there { Ok(()) } else { Err(Error::Ended { id: id.clone() }) }
     }
+}
+
+/// Sends a signal to whoever is in the container's cgroup and is of the container: its pid namespace tells who that is, and
+/// without one that the cgroup is its own. Who has got it.
+fn signal_all(
+    container: &Container,
+    oci: &Oci,
+    first: &Process,
+    signal: Signal,
+) -> Result<BTreeSet<u32>, Error> {
+    if !oci.has_own_pids() {
+        return match oci.is_shared(false) {
+            true => Ok(BTreeSet::new()),
+            false => Ok(oci.cgroup().signal_own(&Kernel, signal)?),
+        };
+    }
+    let (place, own) = (container.live().whole.clone(), PidNamespace::of(first.pid().unsigned_abs()));
+    let (Some(place), Some(own)) = (place, own) else { return Ok(BTreeSet::new()) };
+    Ok(place.signal(&Kernel, signal, &|pid| own.holds(pid))?)
+}
+
+/// One that is frozen on cgroup v1 does not die of a SIGKILL before it goes on.
+pub(super) fn thaw(container: &Container, oci: &Oci) -> Result<(), Error> {
+    let place = container.live().whole.clone();
+    Ok(place.as_ref().unwrap_or(oci.cgroup()).thaw(&Kernel)?)
 }
 
 /// Sends a signal by its number, from 0, which sends none, to 64. `false`: it was gone already.

@@ -17,7 +17,8 @@ use containerd_shim_protos::{
 use protobuf::{Message, well_known_types::any::Any};
 use serde_json::{Value, json};
 use urunc_tests::direct::{
-    Bench, Bundle, Executed, Failure, Proc, SOON, Shim, Spec, double, eventually, hierarchies, process,
+    A_WHILE, Bench, Bundle, Executed, Failure, Pending, Proc, SOON, Shim, Spec, double, eventually,
+    hierarchies, process,
 };
 
 const MIB: u64 = 1 << 20;
@@ -95,6 +96,10 @@ fn stats_are_what_its_cgroup_counts() {
 }
 
 fn update(shim: &Shim, resources: &Value) -> Result<(), Failure> {
+    send_update(shim, resources).wait().map(drop)
+}
+
+fn send_update(shim: &Shim, resources: &Value) -> Pending<Empty> {
     let resources = Any {
         type_url: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".to_owned(),
         value: resources.to_string().into_bytes(),
@@ -105,7 +110,7 @@ fn update(shim: &Shim, resources: &Value) -> Result<(), Failure> {
         resources: Some(resources).into(),
         ..UpdateTaskRequest::default()
     };
-    shim.client.send::<Empty>("Update", &request).wait().map(drop)
+    shim.client.send("Update", &request)
 }
 
 #[test]
@@ -127,6 +132,43 @@ fn an_update_that_the_runtime_refuses_is_told_in_its_words() {
     update(&shim, &json!({"pids": {"limit": 61}})).unwrap();
     assert_eq!(pids(), "61");
     bench.end(&shim, bundle);
+    bench.finish();
+}
+
+/// Those that come after a Delete while another one is at work have nothing to update: the OCI runtime, which would make
+/// its root anew, is not asked.
+#[test]
+fn updates_that_wait_behind_a_delete_do_nothing() {
+    let Some(mut bench) = Bench::released() else { return };
+    let (begun, go) = (bench.scratch().join("begun"), bench.scratch().join("go"));
+    let waits = format!("echo >{}; until [ -e {} ]; do sleep 0.02; done", begun.display(), go.display());
+    bench.set_variable("URUNC_OCI_RUNTIME", &double(&bench, "update", &waits));
+    // Who waits longest comes first, as a rule.
+    let came_first = (0..10).any(|_| {
+        for file in [&begun, &go] {
+            fs::remove_file(file).ok();
+        }
+        let bundle = bench.ordinary("c1", &Spec::busybox(TICKS)).without_stdio();
+        let shim = bench.start(&bundle);
+        shim.client.create(&bundle).unwrap();
+        let update = || send_update(&shim, &json!({"pids": {"limit": 60}}));
+        let first = update();
+        eventually("it is at work", || begun.exists());
+        let delete = shim.client.send_delete("c1");
+        std::thread::sleep(A_WHILE);
+        let updates = [first, update(), update()];
+        std::thread::sleep(A_WHILE);
+        fs::write(&go, "").unwrap();
+        delete.wait().unwrap();
+        let answers = updates.map(|update| update.wait().err().map(|e| e.code));
+        assert!(answers.iter().all(|code| matches!(code, None | Some(Some(Code::NOT_FOUND)))), "{answers:?}");
+        assert!(!bench.run_directory("c1").exists());
+        shim.client.shutdown("c1");
+        bench.delete(&bundle).deleted();
+        bundle.remove();
+        answers.iter().any(Option::is_some)
+    });
+    assert!(came_first, "the Delete came last each time");
     bench.finish();
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use host_cgroup::Kernel;
+use host_cgroup::{Hierarchies, Kernel, WholePlan};
 use proc_id::{Process, ProcessId};
 use rustix::process::Signal;
 use saga::{Failed, Presence, Step, Undone};
@@ -110,10 +110,13 @@ fn end_all(record: &Record, oci: &OciRecord, dir: &RunDir, deadline: Instant) ->
     let known = processes(record)?;
     for process in &known {
         process.signal(Signal::KILL)?;
+        thaw(process);
     }
-    if !known.is_empty() || !oci.cgroup.own_procs(&Kernel)?.is_empty() {
+    if !oci.cgroup.own_procs(&Kernel)?.is_empty() {
         oci.cgroup.thaw(&Kernel)?;
     }
+    // With its pid namespace whoever was in that dies, and who is in its cgroup then is not its.
+    let first = !record.is_told_by_its_first(oci) && end_in_cgroup(record, oci, dir, deadline)?;
     for process in &known {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         if !process.wait(Some(left))? {
@@ -121,12 +124,26 @@ fn end_all(record: &Record, oci: &OciRecord, dir: &RunDir, deadline: Instant) ->
         }
         reap(process);
     }
-    // With its pid namespace whoever was in that is dead by now.
-    let are_ours = !oci.cgroup.own_procs(&Kernel)?.is_empty() && !others_are_in(record, oci, dir)?;
-    if are_ours {
-        oci.cgroup.kill(&Kernel, deadline)?;
+    let rest = end_in_cgroup(record, oci, dir, deadline)?;
+    Ok(first || rest || !known.is_empty())
+}
+
+/// Kills whoever is in what we made of the cgroup, unless that may be somebody else. `true`: there was somebody of ours.
+fn end_in_cgroup(record: &Record, oci: &OciRecord, dir: &RunDir, deadline: Instant) -> Result<bool, Error> {
+    if oci.cgroup.own_procs(&Kernel)?.is_empty() || others_are_in(record, oci, dir)? {
+        return Ok(false);
     }
-    Ok(are_ours || !known.is_empty())
+    oci.cgroup.kill(&Kernel, deadline)?;
+    Ok(true)
+}
+
+/// One that is frozen on cgroup v1 does not die before it goes on, wherever it is: the path need not be known to us.
+fn thaw(process: &Process) {
+    let place = Hierarchies::detect()
+        .and_then(|all| WholePlan::of_process(&Kernel, &all, process.pid().unsigned_abs()));
+    if let Err(e) = place.and_then(|place| place.thaw(&Kernel)) {
+        tracing::warn!(pid = process.pid(), error = %e, "whether it is frozen was not seen");
+    }
 }
 
 /// Whether somebody is in what we made of the cgroup, and it may be another container of ours, or a stranger.

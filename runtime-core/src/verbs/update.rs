@@ -133,7 +133,8 @@ fn bytes_for(guest: &GuestPlan, overhead: u64, limit: u64, leaf: &LeafPlan) -> R
     Ok(memory.cgroup_bytes.unwrap_or(limit))
 }
 
-fn check_lives(container: &Container) -> Result<(), Error> {
+/// Only a container that is there, and has not ended, has limits.
+pub(in crate::verbs) fn check_lives(container: &Container) -> Result<(), Error> {
     match container.snapshot().state {
         State::Created | State::Starting | State::Running | State::Paused => Ok(()),
         // CRI takes this for what it is: there is nothing to be limited any more.

@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use oci_runtime::Case;
 
+use super::kill::thaw;
 use crate::{
     Error, Runtime,
     container::Container,
     events::TaskEvent,
     lifecycle::{Event, State},
     oci::Oci,
+    verbs::update::check_lives,
 };
 
 /// How long the OCI runtime may take.
@@ -30,6 +32,10 @@ impl Runtime {
                 tracing::debug!(id = container.id, error = e.chain(), "there was nothing to be resumed");
             }
             return Err(e);
+        }
+        // A kill that came meanwhile may have been faster than the freezer.
+        if container.live().killed == Some(libc::SIGKILL) {
+            thaw(container, oci)?;
         }
         self.events.publish(TaskEvent::Paused { id: container.id.clone() });
         tracing::info!(id = container.id, "paused");
@@ -59,6 +65,7 @@ impl Runtime {
         resources: &[u8],
     ) -> Result<(), Error> {
         let _work = container.work();
+        check_lives(container)?;
         oci.update(resources, until())?;
         tracing::info!(id = container.id, "updated");
         Ok(())

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use oci_runtime::Cancel;
 use proc_id::Process;
 use tokio::sync::watch;
+use vmm_api::Reason;
 
 use crate::{
     Error,
@@ -154,8 +155,13 @@ impl Exec {
         (live.state, live.process, live.stdio) = (ExecState::Running, Some(process), stdio);
     }
 
-    /// Notes the end, in memory and for those who wait. The first one counts.
-    pub(crate) fn ended(&self, exit: Exit) {
+    /// Nobody will start it any more: whoever waits for it is answered. How it ended, if it had been started.
+    pub(crate) fn never_ran(&self) -> Exit {
+        self.ended(Exit::now(0, Reason::NeverRan))
+    }
+
+    /// Notes the end, in memory and for those who wait. The first one counts: that is returned.
+    pub(crate) fn ended(&self, exit: Exit) -> Exit {
         let mut live = self.live();
         let exit = *live.exit.get_or_insert(exit);
         live.state = ExecState::Stopped;
@@ -165,5 +171,6 @@ impl Exec {
         live.stdio.relay = relay;
         drop(live);
         self.exit.send_if_modified(|slot| slot.is_none() && slot.replace(exit).is_none());
+        exit
     }
 }

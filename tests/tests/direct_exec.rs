@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use containerd_shim_protos::api::Status;
-use urunc_tests::direct::{Bench, Bundle, Executed, Shim, Spec, eventually};
+use urunc_tests::direct::{Bench, Bundle, Executed, SOON, Shim, Spec, eventually};
 
 const SLEEPS: &str = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
 /// More than what a Delete of an exec may wait for who was left behind.
@@ -97,5 +97,57 @@ fn an_exec_whose_container_ends_is_answered() {
         eventually("the container is stopped", || shim.client.status(&id) == Ok(Status::STOPPED));
         bench.end(&shim, bundle);
     }
+    bench.finish();
+}
+
+/// Whether it has a terminal says the request, whatever its spec says: as with runc's shim.
+#[test]
+fn the_terminal_of_an_exec_is_the_requests() {
+    let Some(bench) = Bench::released() else { return };
+    let (shim, bundle) = run(&bench, "c1");
+    let tells = ["/bin/sh", "-c", "tty; exit 4"];
+    for (name, terminal, said) in [("wanted", true, "/dev/pts/"), ("unwanted", false, "not a tty")] {
+        for spec in ["the opposite", "nothing"] {
+            let mut exec = match terminal {
+                true => Executed::on_a_terminal(&bundle, &format!("{name}-{}", spec.len()), &tells),
+                false => Executed::new(&bundle, &format!("{name}-{}", spec.len()), &tells),
+            };
+            match spec {
+                "nothing" => drop(exec.process.as_object_mut().unwrap().remove("terminal")),
+                _ => exec.process["terminal"] = (!terminal).into(),
+            }
+            shim.client.execute(&exec);
+            assert_eq!(shim.client.wait_exec(&exec), Ok(4), "{name}, {spec}");
+            shim.client.delete_exec(&exec).unwrap();
+            let output = exec.output.to_end();
+            assert!(output.contains(said), "{name}, {spec}: {output:?}");
+        }
+    }
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
+/// Its Delete comes first, or that of its container.
+#[test]
+fn who_waits_for_an_exec_that_is_never_started_is_answered() {
+    let Some(bench) = Bench::released() else { return };
+    let bundle = bench.ordinary("c1", &Spec::busybox(SLEEPS));
+    let shim = bench.start(&bundle);
+    shim.client.create(&bundle).unwrap();
+    let [first, second] = ["e1", "e2"].map(|id| Executed::new(&bundle, id, &["/bin/true"]));
+    let waits = [&first, &second].map(|exec| {
+        shim.client.exec(exec).unwrap();
+        shim.client.send_wait_exec("c1", &exec.exec_id)
+    });
+    let answer = shim.client.delete_exec(&first).unwrap();
+    assert_eq!((answer.pid, answer.exit_status), (0, 0));
+    shim.client.delete("c1").unwrap();
+    for wait in waits {
+        assert_eq!(wait.within(SOON).expect("it is answered").unwrap().exit_status, 0);
+    }
+    drop((first, second));
+    shim.client.shutdown("c1");
+    bench.delete(&bundle).deleted();
+    bundle.remove();
     bench.finish();
 }

@@ -12,7 +12,7 @@ use containerd_shim_protos::{api::Status, ttrpc::Code};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use urunc_tests::direct::{
-    A_WHILE, Bench, Bundle, Executed, Proc, SOON, Shim, Spec, double, eventually, hanging, hangs,
+    A_WHILE, Bench, Bundle, Executed, Proc, SOON, Shim, Spec, double, eventually, hanging, hangs, hierarchies,
 };
 
 /// Hooks may take their time behind it: `poststart` is run within `start` when the program runs (of runc 1.1: within
@@ -108,6 +108,91 @@ fn its_own_status_is_told_to_a_delete_of_its_id() {
         assert!(!bench.run_directory(&id).exists() && !bench.is_mounted(&ending.bundle));
         ending.bundle.remove();
     }
+    bench.finish();
+}
+
+/// The same of a process that was executed in it.
+#[test]
+fn the_status_of_an_exec_is_its_own_when_its_container_is_deleted() {
+    let Some(bench) = Bench::released() else { return };
+    for n in 0..4 {
+        let id = format!("c{n}");
+        let bundle = bench.ordinary(&id, &Spec::busybox("exec sleep 1000"));
+        let go = PathBuf::from(&bundle.rootfs[0].source).join("tmp/go");
+        fs::remove_file(&go).ok();
+        let (shim, _) = bench.running(&bundle);
+        let script = "echo here; until [ -e /tmp/go ]; do sleep 0.01; done; exit 5";
+        let exec = Executed::new(&bundle, "e1", &["/bin/sh", "-c", script]);
+        let process = Proc::of(shim.client.execute(&exec).cast_signed());
+        exec.output.wait_for("here");
+        let waiting = shim.client.send_wait_exec(&id, "e1");
+        shim.daemon.stop();
+        File::create(&go).unwrap();
+        assert!(process.ends_within(SOON));
+        let delete = bench.run_delete(&bundle);
+        std::thread::sleep(A_WHILE);
+        shim.daemon.signal(Signal::CONT);
+        assert_eq!(delete.wait().deleted().exit_status, 137);
+        assert_eq!(waiting.within(SOON).expect("its end is told").unwrap().exit_status, 5, "round {n}");
+        drop(exec);
+        shim.client.shutdown(&id);
+        bundle.remove();
+    }
+    bench.finish();
+}
+
+/// Nobody's cgroup is its own, nor is a pid namespace: what is executed in it is known, and ends with it at once.
+#[test]
+fn what_is_executed_ends_with_it_where_its_cgroup_was_there_before() {
+    let Some(bench) = Bench::released() else { return };
+    let name = format!("{}-theirs", bench.namespace);
+    let theirs: Vec<_> = hierarchies().iter().map(|h| h.join(&name)).collect();
+    theirs.iter().for_each(|folder| fs::create_dir(folder).unwrap());
+    let spec = Spec::busybox("exec sleep 1000").edit(|spec| {
+        spec["linux"]["cgroupsPath"] = format!("/{name}").into();
+        spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|ns| ns["type"] != "pid");
+    });
+    let bundle = bench.ordinary("c1", &spec);
+    let (shim, pid) = bench.running(&bundle);
+    let exec = Executed::new(&bundle, "e1", &["/bin/sleep", "1000"]);
+    let process = Proc::of(shim.client.execute(&exec).cast_signed());
+    let waiting = shim.client.send_wait_exec("c1", "e1");
+    Proc::of(pid.cast_signed()).kill();
+    assert!(process.ends_within(SOON), "it goes on without its container");
+    assert_eq!(waiting.within(SOON).expect("its end is told").unwrap().exit_status, 137);
+    assert_eq!(shim.client.wait("c1"), Ok(137));
+    drop(exec);
+    bench.end(&shim, bundle);
+    // runc removes what it was given, whosever it is.
+    for folder in theirs {
+        eventually("it is empty", || !folder.exists() || fs::remove_dir(&folder).is_ok());
+    }
+    bench.finish();
+}
+
+/// A Start that takes its time, `poststart` hooks and all, keeps nobody from being executed.
+#[test]
+fn processes_are_executed_beside_a_start() {
+    let Some(mut bench) = Bench::released() else { return };
+    let program = double(&bench, "start", "\"$real\" \"$@\"; status=$?; sleep 1; exit $status");
+    bench.set_variable("URUNC_OCI_RUNTIME", &program);
+    let bundle = bench.ordinary("c1", &Spec::busybox("exec sleep 1000"));
+    let shim = bench.start(&bundle);
+    let pid = shim.client.create(&bundle).unwrap();
+    let first = Executed::new(&bundle, "e1", &["/bin/sh", "-c", "exit 4"]);
+    shim.client.exec(&first).unwrap();
+    let starting = shim.client.send_start("c1");
+    let name = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    eventually("its program runs", || name() == "sleep\n");
+    let second = Executed::new(&bundle, "e2", &["/bin/sh", "-c", "exit 5"]);
+    shim.client.exec(&second).unwrap();
+    for (exec, status) in [(first, 4), (second, 5)] {
+        shim.client.start_exec(&exec).unwrap();
+        assert_eq!(shim.client.wait_exec(&exec), Ok(status));
+        shim.client.delete_exec(&exec).unwrap();
+    }
+    assert_eq!(starting.wait().unwrap().pid, pid);
+    bench.end(&shim, bundle);
     bench.finish();
 }
 

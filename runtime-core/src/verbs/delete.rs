@@ -12,7 +12,7 @@ use crate::{
     record::{Exit, Record, RunDir},
     recover::{Told, leave},
     steps::{Cx, Held, LOGGER_WAIT, describe, unwind},
-    verbs::ordinary::{exit_of as ordinary_exit, see_status},
+    verbs::ordinary::exit_of as ordinary_exit,
 };
 
 /// How long a Create that was cancelled may take to roll back (containerd waits for 5 s).
@@ -49,7 +49,7 @@ impl Runtime {
             return Err(self.cancel(&container));
         }
         if container.oci().is_some() {
-            see_status(&container);
+            self.see_ends(&container);
         }
         // A Start that is at work sees the death and gives way.
         if let Some(process) = container.process() {
@@ -123,6 +123,9 @@ impl Runtime {
         deadline: Instant,
     ) -> Result<(u32, Exit), Error> {
         let id = &container.id;
+        if container.oci().is_some() {
+            self.see_ends(container);
+        }
         // Whoever is just being executed in it gets as far as he can, and is seen.
         container.close_execs(EXECS_WAIT, deadline.min(Instant::now() + 2 * EXECS_WAIT));
         let mut work = container.work();
@@ -177,6 +180,7 @@ impl Runtime {
         if before.pid != 0 {
             for exec in container.execs() {
                 self.exec_exited(container, &exec);
+                exec.never_ran();
                 exec.cut_off();
             }
             container.ended(exit);

@@ -152,6 +152,8 @@ pub struct Executed {
     pub exec_id: String,
     /// The process.
     pub process: Value,
+    /// Whether a terminal is asked for.
+    pub terminal: bool,
     /// Where it reads from; empty: nothing.
     pub stdin: PathBuf,
     /// What it has said.
@@ -186,6 +188,7 @@ impl Executed {
             id: bundle.id.clone(),
             exec_id: exec_id.to_owned(),
             process,
+            terminal,
             stdin: PathBuf::new(),
             output: Reader::open(&folder.join("stdout")),
             errors: (!terminal).then(|| Reader::open(&folder.join("stderr"))),
@@ -202,14 +205,13 @@ impl Executed {
 
     fn request(&self) -> ExecProcessRequest {
         let of = |name: &str| self.folder.join(name).to_string_lossy().into_owned();
-        let terminal = self.process["terminal"] == true;
         ExecProcessRequest {
             id: self.id.clone(),
             exec_id: self.exec_id.clone(),
-            terminal,
+            terminal: self.terminal,
             stdin: self.stdin.to_string_lossy().into_owned(),
             stdout: of("stdout"),
-            stderr: if terminal { String::new() } else { of("stderr") },
+            stderr: if self.terminal { String::new() } else { of("stderr") },
             spec: MessageField::some(any_process(&self.process)),
             ..ExecProcessRequest::default()
         }

@@ -50,11 +50,15 @@ impl Runtime {
             return Err(crate::contract::invalid_name("exec_id", exec));
         }
         let no_process = |problem: String| invalid("spec", "", &problem, "give the JSON of an OCI process");
-        match serde_json::from_slice(spec) {
-            Ok(Value::Object(process)) if process.contains_key("args") => {}
+        let spec = match serde_json::from_slice(spec) {
+            Ok(Value::Object(mut process)) if process.contains_key("args") => {
+                // Whether it has a terminal says the request, as for runc's shim.
+                process.insert("terminal".to_owned(), stdio.terminal.into());
+                Value::Object(process)
+            }
             Ok(_) => return Err(no_process("is no OCI process".to_owned())),
             Err(e) => return Err(no_process(format!("is no JSON: {e}"))),
-        }
+        };
         stdio::check(stdio)?;
         if let Target::Logger(_) = Targets::of(stdio)?.stdout {
             return Err(Error::Unsupported {
@@ -63,7 +67,7 @@ impl Runtime {
             });
         }
         check_runs(&container, "exec")?;
-        container.add_exec(Exec::new(exec, stdio.clone(), spec.to_owned()))?;
+        container.add_exec(Exec::new(exec, stdio.clone(), spec.to_string().into_bytes()))?;
         self.events.publish(TaskEvent::ExecAdded { id: id.to_owned(), exec: exec.to_owned() });
         Ok(())
     }
@@ -167,13 +171,14 @@ impl Runtime {
     pub fn exec_delete(&self, id: &str, exec: &str) -> Result<(Arc<Exec>, u32, Exit), Error> {
         let container = self.get(id)?;
         let exec = container.exec(exec)?;
-        {
+        let exit = {
             let _work = exec.work();
             if exec.snapshot().0 == ExecState::Running {
                 return Err(state_error(&container, &exec, "delete", ExecState::Running));
             }
             container.forget_exec(&exec.id);
-        }
+            exec.never_ran()
+        };
         if let Some((_, record)) = &mut container.work().file {
             // Written with whatever comes next: one that is dead harms nobody.
             // Another one may have its id by now.
@@ -182,8 +187,8 @@ impl Runtime {
                 record.execs.remove(&exec.id);
             }
         }
-        let (_, pid, exit) = exec.snapshot();
-        Ok((exec, pid, exit.unwrap_or_else(|| Exit::now(0, Reason::NeverRan))))
+        let pid = exec.snapshot().1;
+        Ok((exec, pid, exit))
     }
 }
 
@@ -203,10 +208,10 @@ fn note(container: &Container, exec: &Exec, process: &Process) -> Result<(), Err
     Ok(())
 }
 
-/// Only a container that runs, or waits for its Start, has room for another process.
+/// Only a container that runs, or is to be started, has room for another process.
 fn check_runs(container: &Container, verb: &'static str) -> Result<(), Error> {
     match container.snapshot().state {
-        State::Created | State::Running => Ok(()),
+        State::Created | State::Starting | State::Running => Ok(()),
         state => Err(Error::WrongState { id: container.id.clone(), verb, state }),
     }
 }

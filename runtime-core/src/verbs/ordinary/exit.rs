@@ -25,6 +25,16 @@ impl Runtime {
         exit
     }
 
+    /// Reads how those have ended that are dead, before anybody kills: what is killed by an undo is told as that.
+    pub(in crate::verbs) fn see_ends(&self, container: &Container) {
+        see_status(container);
+        for exec in container.execs() {
+            if exec.process().is_some_and(|process| process.is_dead().unwrap_or(false)) {
+                self.exec_exited(container, &exec);
+            }
+        }
+    }
+
     /// Ends what the first process has left: with a pid namespace of its own that is dead already, without one it is
     /// not. Of a cgroup that was there before nobody is touched.
     pub(in crate::verbs) fn end_rest(&self, container: &Container, oci: &Oci) {
@@ -32,18 +42,20 @@ impl Runtime {
         // Those that are just made have joined what is dead, or do not get that far.
         container.close_execs(JOINING, deadline);
         let members = oci.cgroup().own_procs(&Kernel).unwrap_or_default();
-        let is_shared = !members.is_empty() && oci.is_shared(true);
         if !members.is_empty()
-            && !is_shared
+            && !oci.is_shared(true)
             && let Err(e) = oci.cgroup().kill(&Kernel, deadline)
         {
             tracing::warn!(id = container.id, error = %e, "what the container has left was not ended");
         }
-        for exec in container.execs() {
-            let Some(process) = exec.process() else { continue };
-            if is_shared && let Err(e) = process.signal(Signal::KILL) {
+        let execs = container.execs().into_iter().filter_map(|exec| exec.process().map(|p| (exec, p)));
+        let execs: Vec<_> = execs.collect();
+        for (exec, process) in &execs {
+            if let Err(e) = process.signal(Signal::KILL) {
                 tracing::warn!(id = container.id, exec = exec.id, error = %e, "it was not ended");
             }
+        }
+        for (exec, process) in execs {
             let left = deadline.saturating_duration_since(Instant::now());
             if process.wait(Some(left)).unwrap_or(false) {
                 self.exec_exited(container, &exec);

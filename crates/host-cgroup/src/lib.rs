@@ -12,7 +12,8 @@
 //! exist before can be ended and removed with it.
 //!
 //! What it owns: the leaf directories, and those parents of the leaf that did not exist when the plan was drawn.
-//! Of everything else it owns nothing: it is read, limited if asked, never removed and never signalled.
+//! Of everything else it owns nothing: it is read, limited if asked, never removed, and signalled
+//! only where the caller says of each process that it is meant.
 //!
 //! When it fails: every failure is an [`Error`] with the file it speaks of. [`remove`] undoes any part of [`create`],
 //! also after a crash, from the plan alone, as often as wanted.

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
+use std::{fs, os::unix::fs::PermissionsExt};
+
 use containerd_shim_protos::api::{Empty, PauseRequest, Status};
 use urunc_tests::direct::{Bench, Bundle, Pending, Proc, SOON, Shim, Spec, double, eventually, hanging};
 
@@ -35,7 +37,7 @@ fn one_that_is_killed_while_it_is_paused_ends() {
         let (init, pausing) = (Proc::of(pid.cast_signed()), pause(&shim));
         hanging(&bench);
         shim.client.kill("c1", 9).unwrap();
-        std::fs::remove_file(&hanging_file).unwrap();
+        fs::remove_file(&hanging_file).unwrap();
         pausing.wait().ok();
         assert!(init.ends_within(SOON), "{ends}: it was killed, and lives");
         assert_eq!(shim.client.wait("c1"), Ok(137), "{ends}");
@@ -47,8 +49,15 @@ fn one_that_is_killed_while_it_is_paused_ends() {
 #[test]
 fn one_that_is_paused_wherever_it_is_ends() {
     let Some(bench) = Bench::released() else { return };
-    for how in ["kill", "delete", "delete behind a dead daemon"] {
-        let bundle = at_a_relative_path(&bench);
+    let logger = bench.scratch().join("logger");
+    fs::write(&logger, "#!/bin/sh\nexec 5>&-\nexec cat <&3 >/dev/null\n").unwrap();
+    fs::set_permissions(&logger, fs::Permissions::from_mode(0o700)).unwrap();
+    for how in ["kill", "delete", "delete before its logger", "delete behind a dead daemon"] {
+        let mut bundle = at_a_relative_path(&bench);
+        // It is ended first, for a logger may be slow.
+        if how.ends_with("logger") {
+            bundle.stdout = format!("binary://{}", logger.display());
+        }
         let (shim, pid) = bench.running(&bundle);
         let init = Proc::of(pid.cast_signed());
         pause(&shim).wait().unwrap();
@@ -59,7 +68,7 @@ fn one_that_is_paused_wherever_it_is_ends() {
                 assert_eq!(shim.client.wait("c1"), Ok(137));
                 bench.end(&shim, bundle);
             }
-            "delete" => {
+            "delete" | "delete before its logger" => {
                 assert_eq!(bench.delete(&bundle).deleted().exit_status, 137);
                 shim.client.shutdown("c1");
                 bundle.remove();

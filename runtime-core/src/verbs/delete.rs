@@ -12,7 +12,7 @@ use crate::{
     record::{Exit, Record, RunDir},
     recover::{Told, leave},
     steps::{Cx, Held, LOGGER_WAIT, describe, unwind},
-    verbs::ordinary::exit_of as ordinary_exit,
+    verbs::ordinary::{exit_of as ordinary_exit, thaw},
 };
 
 /// How long a Create that was cancelled may take to roll back (containerd waits for 5 s).
@@ -54,6 +54,11 @@ impl Runtime {
         // A Start that is at work sees the death and gives way.
         if let Some(process) = container.process() {
             process.signal(Signal::KILL)?;
+        }
+        if let Some(oci) = container.oci()
+            && let Err(e) = thaw(&container, &oci)
+        {
+            tracing::warn!(id, error = e.chain(), "whether it is frozen was not seen");
         }
         container.cancel.cancel();
         self.unwind_container(&container, Remains::Tombstone, deadline)

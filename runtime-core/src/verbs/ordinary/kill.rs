@@ -81,7 +81,7 @@ fn signal_all(
 }
 
 /// One that is frozen on cgroup v1 does not die of a SIGKILL before it goes on.
-pub(super) fn thaw(container: &Container, oci: &Oci) -> Result<(), Error> {
+pub(in crate::verbs) fn thaw(container: &Container, oci: &Oci) -> Result<(), Error> {
     let place = container.live().whole.clone();
     Ok(place.as_ref().unwrap_or(oci.cgroup()).thaw(&Kernel)?)
 }

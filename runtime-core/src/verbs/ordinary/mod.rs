@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::{Error, container::Container, oci::Oci};
 
 pub(in crate::verbs) use exit::{exit_of, see_status};
+pub(in crate::verbs) use kill::thaw;
 
 /// The OCI runtime that a container was given to; of a guest or a sandbox the error that says so.
 pub(in crate::verbs) fn oci_of(

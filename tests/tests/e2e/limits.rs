@@ -1,6 +1,6 @@
 //! Memory and CPUs: a guest has what its limits say, and using all of it is no reason to be killed.
 
-use urunc_tests::harness::{BOOT, Cgroup, Containerd, Image, SOON, Test, Version, tiny};
+use urunc_tests::harness::{BOOT, Cgroup, Containerd, Image, Job, SOON, Test, Version, tiny};
 
 const MIB: u64 = 1 << 20;
 
@@ -8,13 +8,15 @@ const MIB: u64 = 1 << 20;
 pub fn a_tiny_guest_fills_its_memory_under_the_limit(version: Version) {
     Test::with(version, &[Image::Tiny], |containerd| {
         let limit = 64 * MIB;
-        let flags = ["--memory-limit", &limit.to_string()];
-        let job =
-            containerd.spawn_with(&flags, Image::Tiny, "full", &tiny(&["fill", "sleep=1000", "exit=5"]));
-        job.wait_for(" MiB)\n", SOON);
+        let flags = ["--rm", "--memory-limit", &limit.to_string()];
+        let words = tiny(&["fill", "echo", "exit=5"]);
+        // It goes on when it is told to, and not before it was looked at.
+        let mut job = Job::to_type_in(containerd.run_command(&flags, Image::Tiny.name(), "full", &words));
+        job.wait_for("tiny: echo\n", SOON);
         let filled = number_behind(&job.printed(), "tiny: filled ");
         assert!(filled >= 63, "{filled} MiB of RAM");
         under_the_limit(containerd, "full", limit, filled);
+        job.type_in("quit\n");
         job.wait(SOON).expect(5);
     });
 }
@@ -23,15 +25,16 @@ pub fn a_tiny_guest_fills_its_memory_under_the_limit(version: Version) {
 pub fn a_debian_guest_fills_its_memory_under_the_limit_and_has_its_cpus(version: Version) {
     Test::with(version, &[Image::Debian], |containerd| {
         let limit = 128 * MIB;
-        let flags = ["--memory-limit", &limit.to_string(), "--cpus", "1.5"];
-        let command = ["/init", "fill", "sleep", "2"];
-        let job = containerd.spawn_with(&flags, Image::Debian, "full", &command);
+        let flags = ["--rm", "--memory-limit", &limit.to_string(), "--cpus", "1.5"];
+        let command = ["/init", "fill", "sh", "-c", "read x"];
+        let mut job = Job::to_type_in(containerd.run_command(&flags, Image::Debian.name(), "full", &command));
         job.wait_for("guest: filled", BOOT);
-        job.wait_for("guest: ended", BOOT);
         let filled = number_behind(&job.printed(), "guest: filled ");
         assert!(filled >= 40, "{filled} MiB were filled");
         assert!(job.printed().contains(" on 2 cpu(s), "), "{}", job.printed());
         under_the_limit(containerd, "full", limit, 100);
+        job.type_in("\n");
+        job.wait_for("guest: ended with status 0", BOOT);
         job.wait(BOOT).expect(0);
     });
 }

@@ -70,12 +70,16 @@ pub fn processes_are_executed_in_busybox(version: Version) {
         containerd.wait_for_status("c", "STOPPED");
         assert!(!process.is_alive());
         assert_eq!(containerd.delete("c"), 3);
-        let topics = events.tasks().into_iter().filter(|e| e.body["container_id"] == "c").map(|e| e.topic);
-        let topics: Vec<_> = topics.collect();
-        assert_eq!(topics[..2], ["/tasks/create", "/tasks/start"], "{topics:?}");
-        assert_eq!(topics.iter().filter(|t| *t == "/tasks/exec-started").count(), 3, "{topics:?}");
-        // Three execs and the container.
-        assert_eq!(topics.iter().filter(|t| *t == "/tasks/exit").count(), 4, "{topics:?}");
+        let topics = || {
+            let of = events.tasks().into_iter().filter(|e| e.body["container_id"] == "c");
+            of.map(|e| e.topic).collect::<Vec<_>>()
+        };
+        let count = |topic: &str| topics().iter().filter(|t| *t == topic).count();
+        // The last one, behind the exits of three execs and of the container.
+        eventually("its end is told", || count("/tasks/delete") > 0);
+        assert_eq!(topics()[..2], ["/tasks/create", "/tasks/start"], "{:?}", topics());
+        assert_eq!(count("/tasks/exec-started"), 3, "{:?}", topics());
+        assert_eq!(count("/tasks/exit"), 4, "{:?}", topics());
     });
 }
 

@@ -101,7 +101,7 @@ fn a_power_button_that_nobody_follows_is_no_end_and_no_reason_for_a_later_one() 
     monitor.signal(Signal::SEGV);
     ended(&bench, &shim, bundle, 139, "monitor-crashed", "the monitor crashed");
 
-    let (shim, bundle, _) = start(&bench, "own", &Spec::with_initrd("sleep=2000 exit=7").on_the_host());
+    let (shim, bundle, _) = start(&bench, "own", &Spec::with_initrd("sleep=6000 exit=7").on_the_host());
     shim.client.kill("own", 15).unwrap();
     ended(&bench, &shim, bundle, 7, "guest-status", "the guest told its status");
     bench.finish();

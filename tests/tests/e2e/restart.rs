@@ -36,7 +36,7 @@ pub fn a_guest_outlives_containerd_and_its_exit_is_told(version: Version) {
 pub fn an_exit_while_containerd_is_down_is_told_afterwards(version: Version) {
     let Some(test) = Test::begin(version, &[Image::Tiny]) else { return };
     let containerd = test.containerd();
-    let task = containerd.run_detached(Image::Tiny, "c", &tiny(&["sleep=1500", "exit=9"]));
+    let task = containerd.run_detached(Image::Tiny, "c", &tiny(&["sleep=6000", "exit=9"]));
     let monitor = Proc::of(task.pid);
 
     containerd.kill9();

@@ -123,16 +123,7 @@ fn rm_f_ends_whatever_runs(version: Version) {
 
 fn pause_stops_the_guests_clock_and_unpause_lets_it_go_on(version: Version) {
     Nerdctl::with(version, &[Image::Tiny], |nerdctl| {
-        nerdctl.run_detached("paused", &[], Image::Tiny, &["say=begun", "sleep=2000", "say=later", "hang"]);
-        nerdctl.wait_for_logs("paused", "\nbegun\n");
-        nerdctl.call(&["pause", "paused"]).expect(0);
-        nerdctl.wait_for_status("paused", "paused");
-        std::thread::sleep(std::time::Duration::from_secs(3));
-        let logs = nerdctl.call(&["logs", "paused"]).expect(0).text();
-        assert!(!logs.contains("\nlater"), "a paused guest went on: {logs:?}");
-        nerdctl.call(&["unpause", "paused"]).expect(0);
-        nerdctl.wait_for_status("paused", "running");
-        nerdctl.wait_for_logs("paused", "\nlater\n");
+        cli::a_guest_ticks_but_not_while_it_is_paused(nerdctl, "paused");
         // And it can be killed while it is paused.
         nerdctl.call(&["pause", "paused"]).expect(0);
         nerdctl.call(&["kill", "paused"]).expect(0);

@@ -1,5 +1,7 @@
 //! What people do the same with `docker` and with `nerdctl`: what they type into a guest, and ordinary containers.
 
+use std::{thread, time::Duration};
+
 use urunc_tests::{
     direct::{Proc, eventually},
     harness::{Cli, Image, Job, SOON, on_terminal},
@@ -35,6 +37,34 @@ pub fn a_client_detaches_and_another_one_attaches(cli: &impl Cli) {
     second.wait(SOON).expect(5);
     assert_eq!(cli.wait_for_status("typed", "exited")["ExitCode"], 5);
     cli.call(&["rm", "typed"]).expect(0);
+}
+
+/// `pause` and `unpause`: a guest that says something every half second is silent in between. It ticks for as long as
+/// its arguments go, so that nobody has to hurry, and is left running.
+pub fn a_guest_ticks_but_not_while_it_is_paused(cli: &impl Cli, name: &str) {
+    const TICK: Duration = Duration::from_millis(500);
+    let words: Vec<_> = (0..27).flat_map(|n| [format!("say=tick{n}"), "sleep=500".to_owned()]).collect();
+    let words: Vec<_> = words.iter().map(String::as_str).chain(["hang"]).collect();
+    cli.run_detached(name, &[], Image::Tiny, &words);
+    let ticks = || {
+        let logs = cli.call(&["logs", name]).expect(0).text();
+        logs.lines().filter(|line| line.starts_with("tick")).count()
+    };
+    eventually("it ticks", || ticks() > 0);
+    cli.call(&["pause", name]).expect(0);
+    cli.wait_for_status(name, "paused");
+    // What it has said before may be on its way.
+    eventually("a paused guest is silent", || {
+        let before = ticks();
+        thread::sleep(2 * TICK);
+        ticks() == before
+    });
+    let before = ticks();
+    thread::sleep(4 * TICK);
+    assert_eq!(ticks(), before, "a paused guest went on");
+    cli.call(&["unpause", name]).expect(0);
+    cli.wait_for_status(name, "running");
+    eventually("it goes on", || ticks() > before);
 }
 
 /// `run`, `run -it`, `run -i` of busybox, which is no guest.

@@ -41,6 +41,11 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
+/// An argument of `sleep` that no other process has in its command line: more than an hour.
+fn mark(kind: u32) -> String {
+    format!("36{kind}0.{:07}", std::process::id())
+}
+
 /// The processes whose command line has this in it.
 fn processes(part: &str) -> Vec<Proc> {
     let pids =
@@ -179,7 +184,7 @@ fn a_hook_that_fails_fails_create_with_its_last_words() {
 #[test]
 fn a_hook_that_hangs_is_ended_at_its_deadline() {
     let Some(bench) = Bench::released() else { return };
-    let mark = format!("36{}", std::process::id());
+    let mark = mark(1);
     let hang = format!("sleep {mark} & sleep {mark}");
     let bundle = bench.bundle("c1", &spec(&json!({"prestart": [hook_within(1, &hang)]}))).without_stdio();
     let shim = bench.start(&bundle);
@@ -199,19 +204,20 @@ fn a_hook_that_hangs_is_ended_at_its_deadline() {
     // Neither a hook that says much and reads nothing, nor one whose child keeps its stderr, holds us up.
     let (said, say) = line(&bench, "said", "done");
     let loud = format!("head -c 1000000 /dev/zero | tr '\\0' x >&2; {say}");
-    let short = format!("2.0{}", std::process::id());
-    let quiet = format!("sleep {short} <&- >&- & true");
+    let left = self::mark(3);
+    let quiet = format!("sleep {left} <&- >&- & true");
     let other = bench
         .bundle("c3", &spec(&json!({"prestart": [hook(&loud), hook(&quiet)]})).in_pod("c1"))
         .without_stdio();
     let began = Instant::now();
     shim.client.create(&other).unwrap();
-    assert!(began.elapsed() < Duration::from_millis(1900), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     assert_eq!(read(&said), "done\n");
     shim.client.delete("c3").unwrap();
     other.remove();
-    // That child was left on purpose: it ends by itself.
-    eventually("the quiet child ends", || processes(&short).is_empty());
+    // That child was left on purpose.
+    eventually("the quiet child is left alone", || processes(&left).len() == 1);
+    processes(&left).iter().for_each(Proc::kill);
     shim.client.shutdown("c1");
     bundle.remove();
     bench.finish();
@@ -243,7 +249,7 @@ fn a_create_that_is_cancelled_does_not_wait_for_its_hook() {
 #[test]
 fn a_hook_that_is_cut_off_is_no_orphan() {
     let Some(bench) = Bench::released() else { return };
-    let mark = format!("37{}", std::process::id());
+    let mark = mark(2);
     let (stopped, stop) = line(&bench, "stopped", "poststop");
     let hooks =
         json!({"prestart": [hook(&format!("sleep {mark} & sleep {mark}; true"))], "poststop": [hook(&stop)]});

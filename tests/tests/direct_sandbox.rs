@@ -7,7 +7,9 @@ use std::{fs, path::PathBuf, process::Command, time::Duration};
 use containerd_shim_protos::{api::Status, ttrpc::Code};
 use rustix::process::Signal;
 use serde_json::json;
-use urunc_tests::direct::{Bench, Bundle, Client, Proc, SOON, Shim, Spec, dry_run, eventually};
+use urunc_tests::direct::{
+    Bench, Bundle, Client, Proc, SOON, Shim, Spec, dry_run, eventually, eventually_some,
+};
 
 fn running(bench: &Bench, id: &str, spec: &Spec) -> (Shim, Bundle, u32) {
     let (shim, bundle, pid) = bench.created(id, spec);
@@ -111,11 +113,12 @@ fn it_reaps_in_a_shared_pid_namespace() {
     let children = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     // An orphan in the pod's pid namespace becomes the child of its first process.
     let status = Command::new("nsenter")
-        .args(["-t", &pid.to_string(), "-p", "--", "sh", "-c", "(sleep 0.3 &) ; exit 0"])
+        .args(["-t", &pid.to_string(), "-p", "--", "sh", "-c", "(sleep 1000 &) ; exit 0"])
         .status()
         .unwrap();
     assert!(status.success());
-    eventually("the orphan is adopted", || !children().trim().is_empty());
+    let orphan = eventually_some("the orphan is adopted", || children().trim().parse().ok());
+    Proc::of(orphan).kill();
     eventually("the orphan is reaped", || children().trim().is_empty());
     assert!(Proc::of(pid.cast_signed()).is_alive());
     bench.end(&shim, bundle);

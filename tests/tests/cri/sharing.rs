@@ -50,8 +50,8 @@ pub fn a_debug_container_sees_its_targets_processes(version: Version) {
 
 /// All of a pod see each other; what one of them leaves behind is reaped by the sandbox, their first process.
 pub fn a_shared_pid_namespace_is_the_pods(version: Version) {
-    const ORPHAN: &str = "orphan=$(sh -c 'sleep 0.5 >/dev/null & echo $!'); \
-        grep PPid /proc/$orphan/status; while [ -d /proc/$orphan ]; do sleep 0.1; done; echo reaped; sleep 1000";
+    const ORPHAN: &str = "orphan=$(sh -c 'sleep 1000 >/dev/null & echo $!'); \
+        grep PPid /proc/$orphan/status; kill $orphan; while [ -d /proc/$orphan ]; do sleep 0.1; done; echo reaped; sleep 1000";
     Node::with(version, &Setup::of(&[Image::Busybox]), |node| {
         let pod = node.runp(&Pod::new("shared").pid(Share::Pod));
         let sleeps = node.run(&pod, &busybox("sleeps", SLEEPS));

@@ -46,15 +46,15 @@ fn what_was_there_and_is_gone_is_told() {
 #[test]
 fn settling_waits_for_the_dying_and_not_for_the_living() {
     let ground = Ground::new();
-    let dying = Running::start(Command::new("sh").args(["-c", "sleep 0.3"]).env("X", &ground.marker));
-    // A zombie of ours would stay until we wait for it.
-    let reaper = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(500));
+    let dying = Running::start(Command::new("sleep").arg("1000").env("X", &ground.marker));
+    assert!(!settle(&ground.before, &ground.scope, Duration::ZERO).is_clean());
+    // It is killed, and a zombie until we wait for it, while somebody settles.
+    let killer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
         drop(dying);
     });
-    assert!(!settle(&ground.before, &ground.scope, Duration::ZERO).is_clean());
     ground.is_clean();
-    reaper.join().unwrap();
+    killer.join().unwrap();
 
     let _living = Running::start(Command::new("sleep").arg("1000").env("X", &ground.marker));
     let start = Instant::now();
@@ -84,11 +84,13 @@ fn an_ordinary_user_is_told_what_was_not_read() {
 fn a_look_is_quick() {
     let ground = Ground::new();
     let _running = Running::shell(&ground.marker, "exec unshare -n -m sleep 1000").asleep();
-    let start = Instant::now();
-    for _ in 0..10 {
+    // The quickest, for the others tell how busy the machine is.
+    let look = |_| {
+        let start = Instant::now();
         ground.look();
-    }
-    let each = start.elapsed() / 10;
-    println!("a look in a scope takes {each:?}");
-    assert!(each < Duration::from_millis(500), "{each:?}");
+        start.elapsed()
+    };
+    let quickest = (0..10).map(look).min().unwrap();
+    println!("a look in a scope takes {quickest:?}");
+    assert!(quickest < Duration::from_millis(500), "{quickest:?}");
 }

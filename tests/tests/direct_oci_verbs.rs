@@ -314,6 +314,8 @@ fn nobody_in_it_has_a_descriptor_of_ours() {
         ];
         let pids = execs.iter().map(|exec| shim.client.execute(exec)).collect::<Vec<_>>();
         for pid in [&[pid][..], &pids].concat() {
+            // Before that it is the runtime itself.
+            eventually("its program is executed", || Proc::of(pid.cast_signed()).comm() == "sleep");
             assert_eq!(descriptors(pid), ["0", "1", "2"], "terminal: {terminal}");
         }
         shim.client.kill("c1", 9).unwrap();

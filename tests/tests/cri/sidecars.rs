@@ -52,7 +52,8 @@ pub fn a_pod_of_busybox_answers_every_verb(version: Version) {
         assert_eq!(told["info"]["runtimeType"], "io.containerd.urunc.v2");
         node.stop(&member, GRACE);
         assert_eq!(node.wait_for_exit(&member).code, 3);
-        assert!(node.logs(&member).text().ends_with("bye\n"));
+        // containerd writes the log at its leisure.
+        eventually("its last word", || node.logs(&member).text().ends_with("bye\n"));
         node.rm(&member);
         let again = node.run(&pod, &busybox("waits", WAITS).attempt(1));
         node.wait_for(&again, "ready\n", SOON);

@@ -192,7 +192,7 @@ fn times_out(script: impl FnOnce(UnixStream) + Send + 'static) {
         let error = qmp.ready(soon(200)).unwrap_err();
         let took = start.elapsed();
         assert!(matches!(error, ControlError::Timeout), "{error}");
-        assert!(took >= Duration::from_millis(200) && took < Duration::from_millis(1500), "{took:?}");
+        assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(10), "{took:?}");
         Ok(())
     })
     .unwrap();

@@ -611,6 +611,7 @@ fn what_a_killed_delete_had_begun_goes_on_without_it() {
     let Some(bench) = Bench::with_faults() else { return };
     for what in ["a whole record", "a garbled one", "none"] {
         let (bundle, pid) = bench.orphaned("c1");
+        eventually("the daemon's own has gone", || bench.actions("gc").is_empty());
         let survivor = Survivor::new(&bench, "c1");
         let record = bench.run_directory("c1").join("record.json");
         match what {

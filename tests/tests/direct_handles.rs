@@ -335,11 +335,11 @@ fn a_stopped_daemon_is_killed_though_its_pod_file_is_lost() {
 #[test]
 fn a_record_that_names_what_cannot_be_its_own_harms_nobody() {
     let Some(bench) = Bench::released() else { return };
+    let swept = bench.orphaned("swept").0;
     // Somebody else's container, whose things such a record names.
     let (other, kept, _) = bench.created("other", &Spec::tiny("hang"));
     other.client.start("other").unwrap();
     // Its daemon sweeps once, and would be faster than the `delete`s here: that is over when this one is a tombstone.
-    let swept = bench.orphaned("swept").0;
     eventually("the sweep", || bench.record("swept").is_some_and(|r| r["tombstone"] == true));
     bench.delete(&swept).deleted();
     swept.remove();

@@ -590,6 +590,8 @@ fn one_whose_first_process_nobody_knows_is_found_by_its_cgroup() {
     bench.set_variable("URUNC_OCI_RUNTIME", &double);
     let bundle = bench.ordinary("c1", &Spec::busybox(SLEEPS)).without_stdio();
     let shim = bench.start(&bundle);
+    // It would end the container when the daemon dies.
+    bench.end_gc();
     // It is there, and its identity is not in the record yet.
     bench.faults.set(&["oci.created=kill"]);
     shim.client.create(&bundle).unwrap_err();

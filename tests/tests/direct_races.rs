@@ -107,6 +107,12 @@ fn a_start_meets_a_daemon_at_every_point_of_its_leaving() {
     bench.finish();
 }
 
+/// The `gc` that `start` has spawned is dismissed by the first Create, which does not wait for its end.
+#[track_caller]
+fn that_of_start_goes(bench: &Bench) {
+    eventually("the gc of `start` has ended", || bench.actions("gc").is_empty());
+}
+
 /// containerd has forgotten the task when it dies, and asks for no `delete`.
 #[test]
 fn a_daemon_that_is_killed_behind_its_last_delete_leaves_nothing() {
@@ -115,6 +121,7 @@ fn a_daemon_that_is_killed_behind_its_last_delete_leaves_nothing() {
         ["", "leave.begins", "leave.locked", "leave.decided", "leave.closed", "leave.nameless", "leave.left"];
     for point in points {
         let (shim, bundle, _) = bench.created("pod", &Spec::tiny("hang").in_pod("pod"));
+        that_of_start_goes(&bench);
         let (_, member, _) = bench.created("c1", &Spec::tiny("hang").in_pod("pod"));
         shim.client.delete("c1").unwrap();
         assert!(bench.actions("gc").is_empty(), "{point}: there is another one");
@@ -136,6 +143,7 @@ fn a_daemon_that_is_killed_behind_its_last_delete_leaves_nothing() {
     }
     // It is not needed behind another Create, nor behind the daemon.
     let (shim, bundle, _) = bench.created("pod", &Spec::tiny("hang").in_pod("pod"));
+    that_of_start_goes(&bench);
     shim.client.delete("pod").unwrap();
     let (_, member, _) = bench.created("c1", &Spec::tiny("hang").in_pod("pod"));
     assert!(bench.actions("gc").is_empty(), "it stands by for one that serves");
@@ -165,6 +173,7 @@ fn whatever_empties_a_daemon_leaves_somebody_who_stands_by() {
 
     let how = "two Deletes at once";
     let (shim, pod, _) = bench.created("pod", &in_pod);
+    that_of_start_goes(&bench);
     let (_, member, _) = bench.created("c1", &in_pod);
     bench.faults.set(&["cgroup.undo=hold"]);
     let deletes = ["pod", "c1"].map(|id| shim.client.send_delete(id));
@@ -181,6 +190,7 @@ fn whatever_empties_a_daemon_leaves_somebody_who_stands_by() {
 
     let how = "a `delete` that finds it alive";
     let (shim, bundle, _) = bench.created("c1", &Spec::tiny("hang"));
+    that_of_start_goes(&bench);
     bench.delete(&bundle).deleted();
     killed(&shim, "c1", how);
     bundle.remove();

@@ -19,8 +19,7 @@ use containerd_shim_protos::{
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use urunc_tests::direct::{
-    Bench, Bundle, Opened, Proc, SOON, Spec, check_record, eventually, eventually_some, hierarchies, leaves,
-    seal, skip,
+    Bench, Bundle, Opened, Proc, SOON, Spec, check_record, eventually, hierarchies, leaves, seal, skip,
 };
 
 /// What `delete` may take of the 5 s that containerd gives it, where it has to give up.
@@ -134,14 +133,14 @@ fn an_undo_is_resumed_where_it_stopped() {
     );
     // Killed in the middle of it, as often as you like.
     for _ in 0..3 {
-        end_gc(&bench);
+        bench.end_gc();
         bench.faults.set(&["cgroup.undo=kill"]);
         assert_eq!(bench.delete(&bundle).code, None, "it was to be killed");
         assert!(bench.faults.has_fired("cgroup.undo"));
         bench.faults.set(&["cgroup.undo=error"]);
         assert_ne!(bench.delete(&bundle).code, Some(0));
     }
-    end_gc(&bench);
+    bench.end_gc();
     bench.faults.set(&["*=trace"]);
     let deleted = bench.delete(&bundle).deleted();
     assert_eq!((deleted.pid, deleted.exit_status), (pid, 137));
@@ -150,12 +149,6 @@ fn an_undo_is_resumed_where_it_stopped() {
     bench.faults.set(&[]);
     bundle.remove();
     bench.finish();
-}
-
-/// Whoever goes on with it.
-fn end_gc(bench: &Bench) {
-    eventually_some("gc", || bench.actions("gc").pop());
-    bench.actions("gc").iter().for_each(Proc::kill);
 }
 
 // ---- an undo that is stuck ----
@@ -278,6 +271,7 @@ fn a_process_that_does_not_die_blocks_and_is_waited_for() {
     let Some(ice) = Ice::new() else { return bench.finish() };
     let (shim, bundle, pid) = bench.created("c1", &Spec::tiny("hang"));
     shim.client.start("c1").unwrap();
+    eventually("that of `start` has gone", || bench.actions("gc").is_empty());
     let process = Proc::of(pid.cast_signed());
     ice.freeze(pid);
     shim.client.kill("c1", 9).unwrap();

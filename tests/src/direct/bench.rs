@@ -19,8 +19,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    Bundle, Canaries, Client, Events, Exited, Faults, PATIENCE, PodNetwork, Proc, Ran, Spec, env, fifo::Log,
-    process::adopt_orphans, record, record::digest, shim, shim_with_faults,
+    Bundle, Canaries, Client, Events, Exited, Faults, PATIENCE, PodNetwork, Proc, Ran, Spec, env, eventually,
+    fifo::Log, process::adopt_orphans, record, record::digest, shim, shim_with_faults,
 };
 
 /// Where sockets are unless containerd says otherwise.
@@ -214,6 +214,14 @@ impl Bench {
         let pids =
             fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
         pids.filter(|pid| *pid > 1).filter(is_ours).filter_map(Proc::find).collect()
+    }
+
+    /// Ends the `gc` that stands by or goes on with something, so that it does not act beside the test.
+    #[track_caller]
+    pub fn end_gc(&self) {
+        // Nobody can tell whose it is until it has its command line, at the end of its execve(2).
+        eventually("there is a gc", || !self.actions("gc").is_empty());
+        self.actions("gc").iter().for_each(Proc::kill);
     }
 
     /// The socket of a group.

@@ -210,12 +210,14 @@ fn whatever_empties_a_daemon_leaves_somebody_who_stands_by() {
     shim.client.delete("pod").unwrap();
     let member = bench.bundle("c1", &in_pod);
     bench.start(&member);
-    bench.faults.set(&["cgroup.after-acting=kill"]);
+    bench.faults.set(&["cgroup.after-acting=kill", "cgroup.undo=hold"]);
     shim.client.create(&member).expect_err("the connection breaks");
     assert!(bench.faults.has_fired("cgroup.after-acting"));
-    bench.faults.set(&[]);
+    eventually("gc is at work", || bench.faults.has_fired("cgroup.undo"));
+    // No `delete` comes: without a bundle, no tombstone waits for one.
     pod.remove();
     member.remove();
+    bench.faults.set(&[]);
     eventually("all is gone", || !is_left("pod") && bench.actions("gc").is_empty());
     bench.check();
 

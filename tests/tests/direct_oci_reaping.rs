@@ -6,7 +6,7 @@
 use std::{fs, path::Path, process::Command};
 
 use containerd_shim_protos::api::Status;
-use urunc_tests::direct::{Bench, Executed, Proc, Spec, eventually, hierarchies, urunc};
+use urunc_tests::direct::{Bench, Executed, Proc, Spec, eventually, eventually_some, hierarchies, urunc};
 
 /// It leaves two processes to whoever reaps for it, and runs on.
 const LEAVES_TWO: &str = "(sleep 1000 &); (sleep 1001 &); exec sleep 1002";
@@ -126,8 +126,10 @@ fn a_dead_daemons_container_is_ended_by_the_operators_gc_and_by_delete() {
         let (shim, _) = bench.running(&bundle);
         let exec = Executed::new(&bundle, "e1", &["/bin/sleep", "1003"]);
         shim.client.execute(&exec);
-        eventually("all are there", || bench.members("c1").len() == 4);
-        let members = bench.members("c1");
+        // And no shell any more.
+        let members = eventually_some("all are there", || {
+            Some(bench.members("c1")).filter(|all| all.len() == 4 && all.iter().all(|m| m.comm() == "sleep"))
+        });
         shim.daemon.kill();
         assert!(members.iter().all(Proc::is_alive), "they do not die with the daemon");
         if by_gc {

@@ -76,16 +76,18 @@ fn a_delete_during_create_cancels_it() {
     let bundle = bench.bundle("c1", &Spec::tiny("hang")).without_stdio();
     let shim = bench.start(&bundle);
     for point in ["cgroup.after-acting", "launcher.root", "plan.before", "commit.before", "commit.after"] {
-        bench.faults.set(&[&format!("{point}=delay:300")]);
+        bench.faults.set(&[&format!("{point}=hold"), "deadline.cancel=4000"]);
         let create = shim.client.send_create(&bundle, SOON);
         eventually("Create is at work", || bench.faults.has_fired(point));
-        let deleted = bench.delete(&bundle);
+        let delete = bench.run_delete(&bundle);
+        eventually("it is cancelled", || bench.faults.has_fired("deadline.cancel"));
+        bench.faults.set(&[]);
+        let deleted = delete.wait();
         deleted.deleted();
         assert!(deleted.took < BUDGET, "{point}: it took {:?}", deleted.took);
         if point != "commit.after" {
             create.wait().expect_err("it was cancelled");
         }
-        bench.faults.set(&[]);
         assert!(!bench.run_directory("c1").exists(), "{point}");
         assert!(bench.processes("c1").is_empty(), "{point}");
     }

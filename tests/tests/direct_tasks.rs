@@ -450,13 +450,13 @@ fn shutdown_never_ends_a_daemon_that_is_at_work() {
     let Some(bench) = Bench::with_faults() else { return };
     let bundle = bench.bundle("c1", &Spec::tiny("hang")).without_stdio();
     let shim = bench.start(&bundle);
-    bench.faults.set(&["plan.before=delay:300"]);
-    let create = shim.client.send_create(&bundle, Duration::from_secs(10));
+    bench.faults.set(&["plan.before=hold"]);
+    let create = shim.client.send_create(&bundle, Duration::from_secs(30));
     eventually("Create is at work", || bench.faults.has_fired("plan.before"));
     shim.client.shutdown("c1");
     assert_code(shim.client.pids("c1"), Code::NOT_FOUND);
-    create.wait().unwrap();
     bench.faults.set(&[]);
+    create.wait().unwrap();
     assert_eq!(shim.client.status("c1"), Ok(Status::CREATED));
     bench.end(&shim, bundle);
     bench.finish();
@@ -466,26 +466,26 @@ fn shutdown_never_ends_a_daemon_that_is_at_work() {
 fn state_is_answered_while_verbs_are_at_work() {
     let Some(bench) = Bench::with_faults() else { return };
     let (shim, bundle, pid) = created(&bench, "c1", "hang");
+    // While the verb is held: there is no answer behind it.
     let answer = |expected: Status| {
-        let began = Instant::now();
         assert_eq!(shim.client.status("c1"), Ok(expected));
         assert_eq!(shim.client.pids("c1"), Ok(vec![pid]));
-        assert!(began.elapsed() < Duration::from_millis(200), "it took {:?}", began.elapsed());
     };
-    bench.faults.set(&["start.ready=delay:400"]);
+    bench.faults.set(&["start.ready=hold"]);
     let start = shim.client.send_start("c1");
     eventually("Start is at work", || bench.faults.has_fired("start.ready"));
     answer(Status::CREATED);
+    bench.faults.set(&[]);
     start.wait().unwrap();
     answer(Status::RUNNING);
-    bench.faults.set(&["launcher.undo=delay:400"]);
+    bench.faults.set(&["launcher.undo=hold"]);
     shim.client.kill("c1", 9).unwrap();
     shim.client.wait("c1").unwrap();
     let delete = shim.client.send_delete("c1");
     eventually("Delete is at work", || bench.faults.has_fired("launcher.undo"));
     answer(Status::STOPPED);
-    delete.wait().unwrap();
     bench.faults.set(&[]);
+    delete.wait().unwrap();
     shim.client.shutdown("c1");
     bench.delete(&bundle).deleted();
     bundle.remove();
@@ -501,18 +501,17 @@ fn a_kill_during_start_ends_it() {
         for signal in [Signal::KILL, Signal::TERM] {
             let id = format!("c{n}-{}", signal.as_raw());
             let (shim, bundle, _) = created(&bench, &id, "hang");
-            bench.faults.set(&[&format!("{point}=delay:400")]);
+            bench.faults.set(&[&format!("{point}=hold")]);
             let start = shim.client.send_start(&id);
             eventually("Start is at work", || bench.faults.has_fired(point));
-            let began = Instant::now();
+            // Kill never queues behind Start: then there would be no answer.
             shim.client.kill(&id, signal.as_raw()).unwrap();
-            assert!(began.elapsed() < Duration::from_millis(300), "Kill never queues behind Start");
+            bench.faults.set(&[]);
             let status = 128 + signal.as_raw().unsigned_abs();
             assert_eq!(shim.client.wait(&id), Ok(status), "{point}");
             // Whether Start still made it or not, its caller gets an answer, and the exit comes last.
             start.wait().ok();
             assert_eq!(shim.client.status(&id), Ok(Status::STOPPED), "{point}");
-            bench.faults.set(&[]);
             assert_eq!(shim.client.delete(&id).unwrap().exit_status, status);
             eventually("its events", || bench.events.of(&id).last().is_some_and(|e| e == "delete"));
             let events = bench.events.of(&id).join(" ");

@@ -153,26 +153,26 @@ fn an_undo_is_resumed_where_it_stopped() {
 
 // ---- an undo that is stuck ----
 
-/// The times at which a point was passed by the first who passed it, or by those behind him, seen from outside.
-fn passages(bench: &Bench, point: &str, by_first: bool, many: usize) -> Vec<Instant> {
-    let mut times = Vec::new();
+/// The times at which a point was passed by the first who passed it, or by those behind him.
+fn passages(bench: &Bench, point: &str, by_first: bool, many: usize) -> Vec<Duration> {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while times.len() < many {
+    loop {
+        let fired: Vec<_> = bench.faults.fired().into_iter().filter(|f| f.name == point).collect();
+        let meant = fired.iter().filter(|f| (f.pid == fired[0].pid) == by_first);
+        let times: Vec<_> = meant.map(|f| f.at).take(many).collect();
+        if times.len() == many {
+            return times;
+        }
         assert!(Instant::now() < deadline, "{point} was tried {} times", times.len());
-        let fired: Vec<_> =
-            bench.faults.fired().into_iter().filter(|f| f.name == point).map(|f| f.pid).collect();
-        let fired = fired.iter().filter(|pid| (**pid == fired[0]) == by_first).count();
-        times.resize(fired.max(times.len()), Instant::now());
         thread::sleep(Duration::from_millis(5));
     }
-    times
 }
 
-/// The pauses are at least so long, in milliseconds, but for what a busy machine makes this test see late.
+/// The pauses are at least so long, in milliseconds.
 #[track_caller]
-fn backs_off(times: &[Instant], least: &[u64], who: &str) {
+fn backs_off(times: &[Duration], least: &[u64], who: &str) {
     let pauses: Vec<Duration> = times.windows(2).map(|two| two[1] - two[0]).collect();
-    let are_long = pauses.iter().zip(least).all(|(pause, ms)| pause.as_millis() * 5 >= u128::from(ms * 4));
+    let are_long = pauses.iter().zip(least).all(|(pause, ms)| *pause >= Duration::from_millis(*ms));
     assert!(are_long && pauses.len() == least.len(), "{who} does not back off: {pauses:?}");
 }
 
@@ -188,7 +188,8 @@ fn a_daemon_tries_a_blocked_undo_again_with_growing_pauses() {
     assert!(!leaves(&bench.namespace, "c1").is_empty());
     // The first is the Delete's own, the second comes with the next tick.
     let times = passages(&bench, "launcher.undo", true, 4);
-    backs_off(&times[1..], &[2000, 4000], "the daemon");
+    // Each is due 2 and 4 s behind the one before it, and a busy machine lets one of them begin late.
+    backs_off(&times[1..], &[1600, 3200], "the daemon");
     shim.client.shutdown("c1");
     assert!(shim.daemon.is_alive(), "it leaves a record that is blocked");
     assert_eq!(shim.client.status("c1"), Ok(Status::STOPPED));

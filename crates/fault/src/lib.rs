@@ -3,8 +3,8 @@
 //! The code under test says [`point`]`("create.launcher")` where it could fail. Without the feature `enabled` that is
 //! an empty function and not even the name is in the binary. With it, the file named by the environment variable
 //! `URUNC_FAULTS` says what happens there; it is read anew each time, so a test changes it between two cases while
-//! the daemon runs. Every fault that fired is appended to `<that file>.fired`: a test asserts that its fault fired
-//! where it was meant to. A process that changes its root (a launcher) goes on with the files as it saw them at its
+//! the daemon runs. Every fault that fired is appended to `<that file>.fired`, with the process and the microseconds of
+//! CLOCK_MONOTONIC: a test asserts that its fault fired where, and when, it was meant to. A process that changes its root (a launcher) goes on with the files as it saw them at its
 //! first point.
 //!
 //! The file holds a line for each fault, `NAME[#N|#once][@AFTER]=ACTION[:ARG]`; a name that begins with `*` is every
@@ -84,6 +84,7 @@ mod enabled {
     use rustix::{
         io::fcntl_dupfd_cloexec,
         process::{Signal, getpid, kill_process},
+        time::{ClockId, clock_gettime},
     };
 
     use super::Injected;
@@ -125,6 +126,13 @@ mod enabled {
         Ok(text)
     }
 
+    /// Says what fires. One write per line: lines of several processes do not mix.
+    fn say(mut log: &File, name: &str, what: &dyn std::fmt::Display) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let now = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+        log.write_all(format!("{name} {what} {} {now}\n", std::process::id()).as_bytes()).ok();
+    }
+
     fn passage(name: &str) -> u32 {
         let mut passages = PASSAGES.lock().unwrap_or_else(PoisonError::into_inner);
         let n = passages.get_or_insert_default().entry(name.to_owned()).or_insert(0);
@@ -146,14 +154,14 @@ mod enabled {
 
     /// How long something may take: `default`, unless a line of the file says otherwise.
     pub fn deadline(name: &str, default: Duration) -> Duration {
-        let Some((faults, _, mut log)) = std::env::var_os("URUNC_FAULTS").and_then(|file| read(&file).ok())
+        let Some((faults, _, log)) = std::env::var_os("URUNC_FAULTS").and_then(|file| read(&file).ok())
         else {
             return default;
         };
         let set = |line: &str| line.split_once('=').filter(|(place, _)| *place == name)?.1.parse().ok();
         match faults.lines().find_map(set) {
             Some(ms) => {
-                log.write_all(format!("{name} {ms} {}\n", std::process::id()).as_bytes()).ok();
+                say(&log, name, &ms);
                 Duration::from_millis(ms)
             }
             None => default,
@@ -164,14 +172,13 @@ mod enabled {
     pub fn point(name: &str) -> Result<(), Injected> {
         let Some(file) = std::env::var_os("URUNC_FAULTS") else { return Ok(()) };
         let passage = passage(name);
-        let Ok((faults, fired, mut log)) = read(&file) else { return Ok(()) };
+        let Ok((faults, fired, log)) = read(&file) else { return Ok(()) };
         for line in faults.lines() {
             let Some(fault) = Fault::parse(line) else { continue };
             if !fault.is_due(name, passage, &fired) {
                 continue;
             }
-            // One write per line: lines of several processes do not mix.
-            log.write_all(format!("{name} {} {}\n", fault.action, std::process::id()).as_bytes()).ok();
+            say(&log, name, &fault.action);
             if fault.action == "hold" {
                 while read(&file).is_ok_and(|(now, ..)| now.lines().any(|l| l == line)) {
                     std::thread::sleep(Duration::from_millis(1));

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
     path::PathBuf,
+    time::Duration,
 };
 
 /// The file that `URUNC_FAULTS` names.
@@ -21,6 +22,8 @@ pub struct Fired {
     pub action: String,
     /// The process, as it sees itself (1 in a pid namespace of its own).
     pub pid: i32,
+    /// When, by CLOCK_MONOTONIC.
+    pub at: Duration,
 }
 
 impl Faults {
@@ -53,7 +56,12 @@ impl Faults {
         let line = |line: &str| {
             let mut words = line.split(' ');
             let mut word = || words.next().unwrap_or_default().to_owned();
-            Fired { name: word(), action: word(), pid: word().parse().unwrap_or(0) }
+            Fired {
+                name: word(),
+                action: word(),
+                pid: word().parse().unwrap_or(0),
+                at: Duration::from_micros(word().parse().unwrap_or(0)),
+            }
         };
         text.lines().map(line).collect()
     }

@@ -35,11 +35,11 @@ fn the_output_is_complete_and_ends_with_the_guest() {
     let Some(bench) = Bench::released() else { return };
     let bundle = bench.bundle("c1", &Spec::tiny("out=1000001 last"));
     let shim = run(&bench, &bundle);
+    assert_eq!(shim.client.wait("c1"), Ok(0));
     let output = bundle.output();
     let expected = format!("{}{}tiny: last words", Spec::greeting("out=1000001 last"), lines(1_000_001));
     assert_same(&output, &expected);
     assert_eq!(bundle.errors.as_ref().unwrap().to_end(), "");
-    assert_eq!(shim.client.wait("c1"), Ok(0));
     bench.end(&shim, bundle);
     bench.finish();
 }
@@ -91,7 +91,6 @@ fn a_guest_that_nobody_listens_to_stops_nobody_else() {
     let mut bundle = bench.bundle("c1", &Spec::tiny("out=1000000 exit=3"));
     (bundle.output, bundle.errors) = (None, None);
     let shim = run(&bench, &bundle);
-    let began = Instant::now();
     shim.client.state("c1").unwrap();
     // It goes on when somebody reads; and that one may go away again without breaking its pipe.
     let mut reader = open(Path::new(&bundle.stdout), OFlags::RDONLY).unwrap();
@@ -104,6 +103,7 @@ fn a_guest_that_nobody_listens_to_stops_nobody_else() {
     assert!(rest.to_end().ends_with(&lines(1_000_000)[999_000..]));
     bench.end(&shim, bundle);
 
+    let began = Instant::now();
     let mut bundle = bench.bundle("c2", &Spec::tiny("out=1000000"));
     (bundle.output, bundle.errors) = (None, None);
     let shim = run(&bench, &bundle);

@@ -17,7 +17,7 @@ use containerd_shim_protos::{
 };
 use protobuf::Message;
 
-use super::{PATIENCE, bundle::Bundle, runtime};
+use super::{PATIENCE, SOON, bundle::Bundle, runtime};
 
 /// The service that a shim of version 2 serves.
 pub const TASK: &str = "containerd.task.v2.Task";
@@ -134,12 +134,12 @@ impl Client {
         self.send("Start", &StartRequest { id: id.to_owned(), ..StartRequest::default() })
     }
 
-    /// Calls State.
+    /// Calls State, which is answered whatever else is at work: behind a verb that a test holds it never would be.
     #[track_caller]
     pub fn state(&self, id: &str) -> Result<StateResponse, Failure> {
         let began = Instant::now();
         let state = self.send("State", &StateRequest { id: id.to_owned(), ..StateRequest::default() }).wait();
-        assert!(began.elapsed() < Duration::from_secs(2 * PATIENCE), "State took {:?}", began.elapsed());
+        assert!(began.elapsed() < SOON, "State took {:?}", began.elapsed());
         state
     }
 

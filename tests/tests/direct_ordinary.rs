@@ -120,26 +120,26 @@ fn what_it_leaves_without_a_pid_namespace_ends_with_it() {
 #[test]
 fn a_signal_for_all_is_heard_once_by_each() {
     let Some(bench) = Bench::released() else { return };
-    let hears = "trap 'echo $NAME' USR1; while :; do sleep 0.05; done";
-    let script = format!("NAME=child; ({hears}) & NAME=first; echo ready; {hears}");
+    let hears = "trap 'echo heard by $NAME' USR1; echo ready: $NAME; while :; do sleep 0.05; done";
+    let script = format!("NAME=child; ({hears}) & NAME=first; {hears}");
     let spec = Spec::busybox(&script).edit(|s| {
         s["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "network"}]);
     });
     let bundle = bench.ordinary("c1", &spec);
     let (shim, _) = bench.running(&bundle);
     let output = bundle.output.as_ref().unwrap();
-    output.wait_for("ready");
-    std::thread::sleep(A_WHILE);
+    output.wait_for("ready: child\n");
+    output.wait_for("ready: first\n");
     // The sleeps of both hear it, too, and end of it.
     shim.client.kill_all("c1", 10).unwrap();
-    output.wait_for("child\n");
-    output.wait_for("first\n");
+    output.wait_for("heard by child\n");
+    output.wait_for("heard by first\n");
     std::thread::sleep(A_WHILE);
     shim.client.kill_all("c1", 9).unwrap();
     assert_eq!(shim.client.wait("c1"), Ok(137));
     let text = bundle.output();
-    assert_eq!(text.matches("first\n").count(), 1, "{text}");
-    assert_eq!(text.matches("child\n").count(), 1, "{text}");
+    assert_eq!(text.matches("heard by first\n").count(), 1, "{text}");
+    assert_eq!(text.matches("heard by child\n").count(), 1, "{text}");
     bench.end(&shim, bundle);
     bench.finish();
 }
@@ -324,9 +324,15 @@ fn it_pauses_and_its_limits_change() {
     let pause = PauseRequest { id: "c1".to_owned(), ..PauseRequest::default() };
     shim.client.send::<Empty>("Pause", &pause).wait().unwrap();
     assert_eq!(shim.client.status("c1"), Ok(Status::PAUSED));
+    let grows = || {
+        let before = output.so_far().len();
+        std::thread::sleep(A_WHILE);
+        output.so_far().len() > before
+    };
+    // What it has said before is on its way.
+    eventually("it is silent", || !grows());
+    assert!(!grows(), "it goes on");
     let silent = output.so_far().len();
-    std::thread::sleep(A_WHILE);
-    assert!(output.so_far().len() <= silent + "tick\n".len(), "it goes on");
     let resume = ResumeRequest { id: "c1".to_owned(), ..ResumeRequest::default() };
     shim.client.send::<Empty>("Resume", &resume).wait().unwrap();
     eventually("it goes on", || output.so_far().len() > silent + 20);

@@ -447,6 +447,8 @@ fn a_signal_ends_everything_in_order() {
         shim.client.create(&bundle).unwrap();
         let pid = shim.client.start("c1").unwrap();
         bench.start(&other).client.create(&other).unwrap();
+        // The last of what is told so far.
+        eventually("it is told", || bench.events.of("c2").last().is_some_and(|event| event == "create"));
         let before = bench.events.all().len();
         let guest = Proc::of(pid.cast_signed());
         let waiting = shim.client.send_wait("c1");

@@ -12,7 +12,7 @@ use std::{
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
 
-use super::{Proc, pod_network::Untouched, record::hierarchies};
+use super::{Proc, eventually, pod_network::Untouched, record::hierarchies};
 
 /// An unrelated process, and one in the cgroup above the containers' own, which must live to the end (beside the
 /// containers', where v2 with controllers allows none above); in that cgroup one of a stranger beside the containers'; a stranger's mount; in each pod's network a stranger's qdiscs and filter.
@@ -64,6 +64,10 @@ impl Canaries {
         }
         assert!(!folders.is_empty(), "the canary found no cgroup to sit in");
         let mount = ForeignMount::new();
+        for canary in [&unrelated, &above] {
+            let canary = Proc::of(canary.id().cast_signed());
+            eventually("the canary sleeps", || canary.comm() == "sleep" && canary.state() == Some('S'));
+        }
         Self { unrelated, above, folders, seats, beside, mount, networks: Vec::new() }
     }
 

@@ -31,10 +31,12 @@ impl Odd {
     /// the pid namespace, else it is EPERM; EEXIST: the number is taken.
     pub fn with_pid(pid: i32) -> io::Result<Self> {
         let argv = [c"sleep".as_ptr(), c"3600".as_ptr(), ptr::null()];
-        clone(Some(pid), || {
+        let odd = clone(Some(pid), || {
             // SAFETY: the arguments end with a null pointer and outlive the call.
             unsafe { libc::execve(c"/bin/sleep".as_ptr(), argv.as_ptr(), argv[2..].as_ptr()) };
-        })
+        })?;
+        eventually("it sleeps", || odd.proc().comm() == "sleep" && odd.proc().state() == Some('S'));
+        Ok(odd)
     }
 
     /// Its leader has ended and is a zombie; one thread of it lives on.
@@ -96,7 +98,7 @@ impl Odd {
                 libc::sched_setaffinity(0, size_of_val(&first), &raw const first);
                 Ok(())
             });
-            let busy = Busy(command.spawn().unwrap());
+            let busy = Busy { child: command.spawn().unwrap(), beside: odd.pid, allowed };
             (odd, busy)
         }
     }
@@ -125,14 +127,24 @@ impl Drop for Odd {
     }
 }
 
-/// Keeps a processor busy.
-#[derive(Debug)]
-pub struct Busy(Child);
+/// Keeps a processor busy, beside a process that gets nothing of any other.
+pub struct Busy {
+    child: Child,
+    beside: libc::pid_t,
+    allowed: libc::cpu_set_t,
+}
 
 impl Drop for Busy {
+    /// The other one must have ended soon: others may keep its processor busy as well.
     fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+        self.child.kill().ok();
+        self.child.wait().ok();
+        // SAFETY: plain data, as large as it says. The other one may be a zombie by now; nobody has waited for it.
+        unsafe {
+            let normal: libc::sched_param = zeroed();
+            libc::sched_setscheduler(self.beside, libc::SCHED_OTHER, &raw const normal);
+            libc::sched_setaffinity(self.beside, size_of_val(&self.allowed), &raw const self.allowed);
+        }
     }
 }
 

@@ -70,7 +70,7 @@ impl Stranger {
         // SAFETY: clone3 has just made this descriptor for us.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         let process = Proc::of(number);
-        eventually("the stranger is there", || process.comm() == "sleep");
+        eventually("the stranger sleeps", || process.comm() == "sleep" && process.state() == Some('S'));
         Some(Self { process, pidfd })
     }
 

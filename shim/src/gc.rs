@@ -45,7 +45,8 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     let done = finish(flags, &layout);
     tidy(&layout);
     done?;
-    see_tombstone_off(flags, &layout)
+    see_tombstones_off(flags, &layout);
+    Ok(())
 }
 
 /// Waits for a daemon that is just dying, and undoes what is meant, again and again.
@@ -118,19 +119,19 @@ fn is_done(flags: &Flags, layout: &Layout, id: &str) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// A pod's containerd removes the bundle of a container whose `delete` was killed, and asks for nothing more: then its
-/// tombstone waits for nobody.
-fn see_tombstone_off(flags: &Flags, layout: &Layout) -> Result<(), Error> {
+/// A pod's containerd removes the bundle of a container whose `delete` was killed, or never came, and asks for nothing more:
+/// then its tombstone waits for nobody.
+fn see_tombstones_off(flags: &Flags, layout: &Layout) {
     let end = Instant::now() + LINGER;
-    while Instant::now() < end {
-        let Some(dir) = RunDir::open(&layout.container(&flags.namespace, &flags.id))? else { break };
-        match dir.read() {
-            Read::Record(record) if record.tombstone && is_meant(&record, flags) => tidy(layout),
-            _ => break,
-        }
+    let waits = |id: &String| {
+        let dir = RunDir::open(&layout.container(&flags.namespace, id));
+        let read = dir.ok().flatten().map(|dir| dir.read());
+        matches!(read, Some(Read::Record(record)) if record.tombstone && is_meant(&record, flags))
+    };
+    while Instant::now() < end && meant(flags, layout).iter().any(waits) {
+        tidy(layout);
         sleep(LOOK);
     }
-    Ok(())
 }
 
 /// The container, as it was found at one look.

@@ -23,7 +23,9 @@ use rustix::{
     process::{Signal, Uid},
     thread::{CapabilitySet, capabilities, set_capabilities, set_keep_capabilities, set_thread_res_uid},
 };
-use urunc_tests::direct::{Bench, Bundle, Client, Proc, SOON, Shim, Spec, eventually, eventually_some};
+use urunc_tests::direct::{
+    A_WHILE, Bench, Bundle, Client, Proc, SOON, Shim, Spec, eventually, eventually_some,
+};
 
 /// A bundle of which no guest is to run.
 fn idle(bench: &Bench, id: &str) -> Bundle {
@@ -91,6 +93,28 @@ fn a_daemon_that_is_killed_in_its_first_create_leaves_nothing() {
         assert!(bench.run_directory("c1").read_dir().is_err(), "{point}");
         bench.check();
     }
+    bench.finish();
+}
+
+/// The same of a pod's first member, whose bundle goes when all else is done: its tombstone waits for nobody.
+#[test]
+fn a_daemon_that_is_killed_in_a_members_first_create_leaves_nothing() {
+    let Some(bench) = Bench::with_faults() else { return };
+    let [pod, member] =
+        ["p1", "c1"].map(|id| bench.bundle(id, &Spec::tiny("hang").in_pod("p1")).without_stdio());
+    let shim = bench.start(&pod);
+    assert_eq!(bench.run_start(&member, b"").wait().text(), shim.address);
+    bench.faults.set(&["commit.after=kill"]);
+    shim.client.create(&member).expect_err("the connection breaks");
+    assert!(bench.faults.has_fired("commit.after") && shim.daemon.ends_within(SOON));
+    bench.faults.set(&[]);
+    eventually("it is undone", || bench.record("c1").is_some_and(|record| record["tombstone"] == true));
+    // And all else that it has to do.
+    thread::sleep(A_WHILE);
+    member.remove();
+    pod.remove();
+    eventually("gc has ended", || bench.actions("gc").is_empty());
+    assert!(bench.run_directory("c1").read_dir().is_err());
     bench.finish();
 }
 

@@ -55,6 +55,7 @@ pub struct Container {
     made: Condvar,
     exit: watch::Sender<Option<Exit>>,
     relay_ended: watch::Sender<bool>,
+    deleted: watch::Sender<bool>,
 }
 
 /// The processes that were executed in an ordinary container later.
@@ -208,6 +209,7 @@ impl Container {
             made: Condvar::new(),
             exit: watch::Sender::new(None),
             relay_ended: watch::Sender::new(true),
+            deleted: watch::Sender::new(false),
         }
     }
 
@@ -393,6 +395,16 @@ impl Container {
     /// Becomes `true` when nothing is to be copied any more.
     pub fn relay_end(&self) -> watch::Receiver<bool> {
         self.relay_ended.subscribe()
+    }
+
+    /// Its Delete has come, or another undo: what it has said is copied for a while yet.
+    pub(crate) fn was_deleted(&self) {
+        self.deleted.send_replace(true);
+    }
+
+    /// Becomes `true` when its Delete comes.
+    pub fn deletion(&self) -> watch::Receiver<bool> {
+        self.deleted.subscribe()
     }
 
     /// Sets the size of its terminal, in characters. Without one, or when it is gone, nothing.

@@ -42,7 +42,7 @@ pub struct Exec {
     live: Mutex<Live>,
     exit: watch::Sender<Option<Exit>>,
     relay_ended: watch::Sender<bool>,
-    cut: watch::Sender<bool>,
+    deleted: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Exec {
             }),
             exit: watch::Sender::new(None),
             relay_ended: watch::Sender::new(true),
-            cut: watch::Sender::new(false),
+            deleted: watch::Sender::new(false),
         }
     }
 
@@ -128,14 +128,14 @@ impl Exec {
         self.relay_ended.subscribe()
     }
 
-    /// Nothing is to be copied any more, whoever may still write: what it has left behind keeps its output open.
-    pub fn cut_off(&self) {
-        self.cut.send_replace(true);
+    /// Its Delete has come: what it has said is copied for a while yet, whoever may still write.
+    pub(crate) fn was_deleted(&self) {
+        self.deleted.send_replace(true);
     }
 
-    /// Becomes `true` then.
-    pub fn is_cut_off(&self) -> watch::Receiver<bool> {
-        self.cut.subscribe()
+    /// Becomes `true` when its Delete comes.
+    pub fn deletion(&self) -> watch::Receiver<bool> {
+        self.deleted.subscribe()
     }
 
     /// Becomes `Some` when it has ended.

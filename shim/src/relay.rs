@@ -7,6 +7,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::fd::OwnedFd,
+    pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
@@ -27,34 +28,54 @@ use crate::daemon::registered;
 
 /// How much is copied at once.
 const BUFFER: usize = 32 * 1024;
-/// How much a pipe holds (pipe(7)).
-const PIPE: usize = 64 * 1024;
-/// How long after the end a client may take nothing until the rest is given up. A file's disk has as long again for
-/// what is under way when it is cut off, and for the rest.
-const STALL: Duration = Duration::from_secs(1);
-/// How long the Delete of an exec waits for what it has left behind to end its output. As runc's shim.
+/// More than a pipe (pipe(7)) or a terminal holds.
+const ALL_THERE_IS: usize = 128 * 1024;
+/// How long a Delete waits for what its process has left behind to end the output. As runc's shim up to containerd 2.1.
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
+/// How long after a Delete somebody may take nothing, or a disk may hang, until the rest is given up. CRI waits for 10 s.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// What a Delete waits longer than that, for the copying itself.
+const SLACK: Duration = Duration::from_millis(500);
 
-/// How long a container's Delete waits at most. CRI waits for 10 s.
-const LATEST: Duration = Duration::from_secs(8);
-
+/// The process has ended.
 type End = watch::Receiver<Option<Exit>>;
 
-/// When the output is given up that does not end by itself.
-#[derive(Clone)]
-enum Until {
-    /// The container has ended, and since then it took too long.
-    Stalled(End),
-    /// Somebody says so.
-    CutOff(watch::Receiver<bool>),
+/// When output ends, whoever may still hold it, and when it is given up.
+struct Until {
+    /// Of a terminal: it ends with its process. What was said before that is there when that is known.
+    exit: Option<End>,
+    deletion: watch::Receiver<bool>,
+    /// How long after the Delete who was left behind is waited for, and whoever takes it or a disk.
+    left_behind: Duration,
+    patience: Duration,
 }
 
-/// Copies until the container has ended.
+impl Until {
+    /// Nothing more is waited for; what is there is taken.
+    async fn over(&self) {
+        match &self.exit {
+            Some(end) => drop(end.clone().wait_for(Option::is_some).await),
+            None => self.deleted_for(self.left_behind).await,
+        }
+    }
+
+    /// Whoever has not taken it by now gets no more.
+    async fn given_up(&self) {
+        self.deleted_for(self.patience).await;
+    }
+
+    async fn deleted_for(&self, time: Duration) {
+        self.deletion.clone().wait_for(|deleted| *deleted).await.ok();
+        sleep(time).await;
+    }
+}
+
+/// Copies until a container has ended.
 pub fn serve(container: &Arc<Container>) {
     let Some(relay) = container.relay() else { return };
     let container = container.clone();
     tokio::spawn(async move {
-        if let Err(e) = copy(relay, container.exit(), Until::Stalled(container.exit())).await {
+        if let Err(e) = copy(relay, container.exit(), container.deletion()).await {
             tracing::warn!(id = container.id, error = %e, "its stdio is not copied any more");
         }
         container.relay_ended();
@@ -66,41 +87,46 @@ pub fn serve_exec(exec: &Arc<Exec>) {
     let Some(relay) = exec.relay() else { return };
     let exec = exec.clone();
     tokio::spawn(async move {
-        if let Err(e) = copy(relay, exec.exit(), Until::CutOff(exec.is_cut_off())).await {
+        if let Err(e) = copy(relay, exec.exit(), exec.deletion()).await {
             tracing::warn!(exec = exec.id, error = %e, "its stdio is not copied any more");
         }
         exec.relay_ended();
     });
 }
 
-/// A container is deleted: what it has said is copied, for as long as somebody takes it. Where somebody is left who still
-/// writes, that is not waited for without end.
+/// A container is deleted: what it has said is copied, for as long as somebody takes it.
 pub async fn end(container: &Container) {
-    if timeout(LATEST, container.relay_end().wait_for(|ended| *ended)).await.is_err() {
+    if !ended(container.relay_end()).await {
         tracing::warn!(id = container.id, "its output does not end; it is copied on");
     }
 }
 
-/// An exec is deleted: what it has said is copied, and then nothing more.
+/// An exec is deleted: the same.
 pub async fn end_exec(exec: &Exec) {
-    let mut end = exec.relay_end();
-    if timeout(fault::deadline("deadline.left-behind", LEFT_BEHIND), end.wait_for(|ended| *ended))
-        .await
-        .is_err()
-    {
-        tracing::info!(
-            exec = exec.id,
-            "it has left somebody behind who keeps its output open: it is cut off"
-        );
-        exec.cut_off();
-        end.wait_for(|ended| *ended).await.ok();
+    if !ended(exec.relay_end()).await {
+        tracing::warn!(exec = exec.id, "its output does not end; it is copied on");
     }
 }
 
-async fn copy(relay: Relay, end: End, until: Until) -> io::Result<()> {
+async fn ended(mut end: watch::Receiver<bool>) -> bool {
+    timeout(PATIENCE + SLACK, end.wait_for(|ended| *ended)).await.is_ok()
+}
+
+async fn copy(relay: Relay, end: End, deletion: watch::Receiver<bool>) -> io::Result<()> {
+    let (mut outputs, is_terminal) = (JoinSet::new(), relay.terminal.is_some());
+    for (from, to) in relay.outputs {
+        let (from, to) = (registered(from)?, to.map(Output::of).transpose()?);
+        let until = Until {
+            exit: is_terminal.then(|| end.clone()),
+            deletion: deletion.clone(),
+            left_behind: fault::deadline("deadline.left-behind", LEFT_BEHIND),
+            patience: fault::deadline("deadline.terminal", PATIENCE),
+        };
+        outputs.spawn(async move { copy_output(&from, to, &until).await });
+    }
     if let Some((from, to)) = relay.input {
         let (from, to) = (registered(from)?, registered(to)?);
-        let mut end = end.clone();
+        let mut end = end;
         tokio::spawn(async move {
             tokio::select! {
                 // However it ends: output goes on.
@@ -109,16 +135,12 @@ async fn copy(relay: Relay, end: End, until: Until) -> io::Result<()> {
             }
         });
     }
-    let mut outputs = JoinSet::new();
-    for (from, to) in relay.outputs {
-        let (from, to) = (registered(from)?, to.map(Output::of).transpose()?);
-        let until = until.clone();
-        outputs.spawn(async move { copy_output(&from, to, &until).await });
-    }
     let mut result = Ok(());
     while let Some(output) = outputs.join_next().await {
         result = result.and(output.map_err(io::Error::other).flatten());
     }
+    // A slave of ours has kept the master from its end until now.
+    drop(relay.terminal);
     result
 }
 
@@ -136,55 +158,59 @@ async fn copy_input(input: &AsyncFd<OwnedFd>, master: &AsyncFd<OwnedFd>) -> io::
     }
 }
 
-async fn copy_output(master: &AsyncFd<OwnedFd>, mut output: Option<Output>, until: &Until) -> io::Result<()> {
+async fn copy_output(from: &AsyncFd<OwnedFd>, to: Option<Output>, until: &Until) -> io::Result<()> {
+    let (mut over, mut to) = (pin!(until.over()), Sink { to, given_up: pin!(until.given_up()) });
     let mut buffer = vec![0; BUFFER];
-    // What was taken when it was given up, and not put.
-    let left = 'copied: loop {
-        if matches!(until, Until::CutOff(cut) if *cut.borrow()) {
-            break 0..0;
-        }
-        let n = match before(until, Duration::ZERO, take(master, &mut buffer)).await {
-            // EIO: the slave is closed for good.
-            Some(Ok(0)) => return Ok(()),
-            Some(Err(e)) if e.raw_os_error() == Some(Errno::IO.raw_os_error()) => return Ok(()),
-            Some(n) => n?,
-            None => break 0..0,
+    loop {
+        let taken = tokio::select! {
+            biased;
+            () = &mut over => break,
+            taken = take(from, &mut buffer) => taken,
         };
-        let mut left = 0..n;
-        while let (Some(to), false) = (&output, left.is_empty()) {
-            match before(until, to.grace(), to.put(&buffer[left.clone()])).await {
-                None => break 'copied left,
-                Some(Ok(n)) => left.start += n,
-                // A disk that is full loses output.
-                Some(Err(_)) if matches!(to, Output::File(_)) => left = 0..0,
-                // A logger that is dead: the guest goes on.
-                Some(Err(_)) => output = None,
-            }
+        match taken {
+            Ok(0) => return Ok(()),
+            // The slave is closed for good.
+            Err(e) if e.raw_os_error() == Some(Errno::IO.raw_os_error()) => return Ok(()),
+            taken => to.put(&buffer[..taken?]).await,
         }
-    };
-    if let Some(to) = &output {
-        rest(master.get_ref(), to, buffer[left].to_vec()).await;
     }
+    let mut rest = vec![];
+    while rest.len() < ALL_THERE_IS
+        && let Ok(n @ 1..) = read(from.get_ref(), &mut *buffer)
+    {
+        rest.extend_from_slice(&buffer[..n]);
+    }
+    to.put(&rest).await;
     Ok(())
 }
 
-/// It is given up: what was taken already, and what is there, as much as a pipe holds, as far as it is put at once, or by
-/// a file's disk soon.
-async fn rest(from: &OwnedFd, to: &Output, mut left: Vec<u8>) {
-    // Its disk hangs on that: nothing is written twice, and nothing overtakes it.
-    if matches!(to, Output::File(_)) && !left.is_empty() {
-        return;
-    }
-    let most = left.len() + PIPE;
-    let mut buffer = vec![0; BUFFER];
-    while left.len() < most
-        && let Ok(n @ 1..) = read(from, &mut *buffer)
-    {
-        left.extend_from_slice(&buffer[..n]);
-    }
-    match to {
-        Output::Stream(to) => drop(write(to.get_ref(), &left)),
-        Output::File(_) => drop(timeout(STALL, to.put(&left)).await),
+/// Where output goes, until that is given up.
+struct Sink<'a, G> {
+    /// `None`: nowhere, or not any more.
+    to: Option<Output>,
+    given_up: Pin<&'a mut G>,
+}
+
+impl<G: Future<Output = ()>> Sink<'_, G> {
+    /// Puts all of it there.
+    async fn put(&mut self, mut bytes: &[u8]) {
+        while let (Some(to), false) = (&self.to, bytes.is_empty()) {
+            let put = tokio::select! {
+                biased;
+                put = to.put(bytes) => put,
+                () = &mut self.given_up => {
+                    self.to = None;
+                    return;
+                }
+            };
+            match put {
+                Ok(n) => bytes = &bytes[n..],
+                // A disk that is full loses output.
+                Err(_) if matches!(to, Output::File(_)) => return,
+                // A logger that is dead: the guest goes on.
+                Err(_) => self.to = None,
+            }
+        }
     }
 }
 
@@ -204,14 +230,6 @@ impl Output {
         }
     }
 
-    /// How much longer a put may take that is cut off: a disk that works is done soon, and then takes the rest.
-    fn grace(&self) -> Duration {
-        match self {
-            Self::Stream(_) => Duration::ZERO,
-            Self::File(_) => STALL,
-        }
-    }
-
     /// How much it was; of a file, all.
     async fn put(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
@@ -221,27 +239,6 @@ impl Output {
                 spawn_blocking(move || file.write_all(&bytes).map(|()| bytes.len())).await?
             }
         }
-    }
-}
-
-/// `None`: it is given up.
-async fn before<T>(until: &Until, grace: Duration, step: impl Future<Output = T>) -> Option<T> {
-    let given_up = async {
-        match until.clone() {
-            Until::Stalled(mut end) => {
-                end.wait_for(Option::is_some).await.ok();
-                sleep(fault::deadline("deadline.terminal", STALL)).await;
-            }
-            Until::CutOff(mut cut) => {
-                cut.wait_for(|cut| *cut).await.ok();
-                sleep(grace).await;
-            }
-        }
-    };
-    tokio::select! {
-        biased;
-        done = step => Some(done),
-        () = given_up => None,
     }
 }
 
@@ -265,10 +262,18 @@ mod tests {
 
     use super::*;
 
-    /// At which tick the copying is given up.
-    const GIVEN_UP: u32 = 5;
+    /// How much a pipe holds (pipe(7)).
+    const PIPE: usize = 64 * 1024;
+    /// At which tick it is deleted.
+    const DELETED: u32 = 5;
     /// What a disk that hangs still has to write.
     static FULL: [u8; PIPE] = [0; PIPE];
+
+    /// Soon after its Delete; of a terminal if there is an exit.
+    fn until(exit: Option<End>, deletion: watch::Receiver<bool>) -> Until {
+        let soon = Duration::from_millis(300);
+        Until { exit, deletion, left_behind: soon / 10, patience: soon }
+    }
 
     /// Bytes that are not the same anywhere else.
     fn numbers(bytes: usize) -> Vec<u8> {
@@ -282,7 +287,7 @@ mod tests {
         (reader, writer)
     }
 
-    /// Copies on a runtime of one thread, as the daemon's, whose other task ticks on, and gives it up at last.
+    /// Copies on a runtime of one thread, as the daemon's, whose other task ticks on.
     fn copied(from: OwnedFd, to: Output, until: Until, mut tick: impl FnMut(u32) + Send + 'static) {
         let (sender, returned) = mpsc::channel();
         thread::spawn(move || {
@@ -304,7 +309,7 @@ mod tests {
             sender.send(ticks).ok();
         });
         let ticks = returned.recv_timeout(Duration::from_secs(10)).expect("the disk holds the runtime up");
-        assert!(ticks >= GIVEN_UP, "{ticks}");
+        assert!(ticks >= 2, "{ticks}");
     }
 
     /// A disk that hangs, as long as nobody reads the pipe that it is.
@@ -327,66 +332,75 @@ mod tests {
     fn a_disk_that_hangs_holds_up_nobody() {
         let all = numbers(PIPE);
         // What it hangs on is written once, and nothing more.
-        let (cut, is_cut_off) = watch::channel(false);
+        let (delete, deletion) = watch::channel(false);
         let ((from, _writer), (to, disk)) = (pipe(&all), hung());
-        copied(from, to, Until::CutOff(is_cut_off), move |tick| {
-            if tick == GIVEN_UP {
-                cut.send(true).unwrap();
+        copied(from, to, until(None, deletion), move |tick| {
+            if tick == DELETED {
+                delete.send(true).unwrap();
             }
         });
         assert!(got(disk) == [&FULL, &all[..BUFFER]].concat());
 
-        let (ends, end) = watch::channel(None);
+        // It hangs on what is there at the end.
+        let (_delete, deletion) = watch::channel(true);
+        let (_ended, exit) = watch::channel(Some(Exit::by_signal(9)));
         let ((from, _writer), (to, disk)) = (pipe(&all), hung());
-        copied(from, to, Until::Stalled(end), move |tick| {
-            if tick == GIVEN_UP {
-                ends.send(Some(Exit::by_signal(9))).unwrap();
-            }
-        });
-        assert!(got(disk) == [&FULL, &all[..BUFFER]].concat());
-
-        // It hangs on the rest.
-        let (_cut, is_cut_off) = watch::channel(true);
-        let ((from, _writer), (to, disk)) = (pipe(&all), hung());
-        copied(from, to, Until::CutOff(is_cut_off), |_| {});
+        copied(from, to, until(Some(exit), deletion), |_| {});
         assert!(got(disk) == [&FULL, &all[..]].concat());
     }
 
     #[test]
-    fn a_disk_that_is_slow_gets_what_was_there_when_it_was_cut_off() {
+    fn a_disk_that_is_slow_gets_what_was_there_at_the_deletion() {
         let all = numbers(PIPE);
-        let (cut, is_cut_off) = watch::channel(false);
+        let (delete, deletion) = watch::channel(false);
         let ((from, _writer), (to, disk)) = (pipe(&all), hung());
         let mut first = disk.try_clone().unwrap();
-        copied(from, to, Until::CutOff(is_cut_off), move |tick| {
-            if tick == GIVEN_UP {
-                cut.send(true).unwrap();
-            } else if tick == GIVEN_UP + 1 {
-                first.read_exact(&mut [0; PIPE + BUFFER]).unwrap();
+        copied(from, to, until(None, deletion), move |tick| {
+            if tick == DELETED {
+                delete.send(true).unwrap();
+            } else if tick == 2 * DELETED {
+                first.read_exact(&mut [0; PIPE]).unwrap();
             }
         });
-        assert!(got(disk) == all[BUFFER..]);
+        assert!(got(disk) == all);
     }
 
     #[test]
-    fn a_file_gets_what_was_there_when_it_was_cut_off() {
+    fn a_file_gets_what_was_there_at_the_deletion() {
         let all = numbers(PIPE + BUFFER);
         let (first, more) = all.split_at(BUFFER);
         let more = more.to_vec();
         let file = File::from(memfd_create("file", MemfdFlags::CLOEXEC).unwrap());
         let to = Output::of(file.try_clone().unwrap().into()).unwrap();
         assert!(matches!(to, Output::File(_)));
-        let (cut, is_cut_off) = watch::channel(false);
+        let (delete, deletion) = watch::channel(false);
         let (from, writer) = pipe(first);
         let _kept = writer.try_clone().unwrap();
-        copied(from, to, Until::CutOff(is_cut_off), move |tick| {
-            if tick == GIVEN_UP {
+        copied(from, to, until(None, deletion), move |tick| {
+            if tick == DELETED {
                 assert_eq!(write(&writer, &more).unwrap(), PIPE);
-                cut.send(true).unwrap();
+                delete.send(true).unwrap();
             }
         });
         let mut got = vec![0; all.len() + 1];
         assert_eq!(file.read_at(&mut got, 0).unwrap(), all.len());
         assert!(got.starts_with(&all));
+    }
+
+    /// Whoever may still hold it; and nobody needs to delete it.
+    #[test]
+    fn a_terminal_ends_with_its_process() {
+        let all = numbers(PIPE);
+        let file = File::from(memfd_create("file", MemfdFlags::CLOEXEC).unwrap());
+        let to = Output::of(file.try_clone().unwrap().into()).unwrap();
+        let (_delete, deletion) = watch::channel(false);
+        let (ended, exit) = watch::channel(None);
+        let (from, _held) = pipe(&all);
+        copied(from, to, until(Some(exit), deletion), move |tick| {
+            if tick == DELETED {
+                ended.send(Some(Exit::by_signal(9))).unwrap();
+            }
+        });
+        assert_eq!(file.metadata().unwrap().len(), PIPE as u64);
     }
 }

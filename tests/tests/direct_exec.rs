@@ -101,6 +101,24 @@ fn an_exec_whose_container_ends_is_answered() {
     bench.finish();
 }
 
+/// A shell is left, and what it has started in the background goes on: a client has its end all the same, without a Delete,
+/// for which CRI has it wait.
+#[test]
+fn a_terminal_ends_with_the_exec_whatever_it_leaves_behind() {
+    let Some(bench) = Bench::released() else { return };
+    let (shim, bundle) = run(&bench, "c1");
+    let script = "trap '' HUP; sleep 1000 & seq 1 500; exit 6";
+    let exec = Executed::on_a_terminal(&bundle, "e1", &["/bin/sh", "-c", script]);
+    shim.client.execute(&exec);
+    assert_eq!(shim.client.wait_exec(&exec), Ok(6));
+    let said = exec.output.to_end();
+    assert_eq!((said.lines().count(), said.lines().last()), (500, Some("500")), "{said:?}");
+    shim.client.delete_exec(&exec).unwrap();
+    assert_eq!(shim.client.status("c1"), Ok(Status::RUNNING));
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
 /// Whether it has a terminal says the request, whatever its spec says: as with runc's shim.
 #[test]
 fn the_terminal_of_an_exec_is_the_requests() {

@@ -2,12 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test's own code")]
 
-use std::{fs, io::Write, time::Instant};
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use containerd_shim_protos::{api::Status, ttrpc::Code};
 use serde_json::json;
 use urunc_tests::direct::{
-    A_WHILE, Bench, Bundle, Executed, Proc, SOON, Shim, Spec, double, eventually, killed_after, process,
+    A_WHILE, Bench, Bundle, Executed, Proc, Reader, SOON, Shim, Spec, assert_same, double, eventually,
+    killed_after, process,
 };
 
 const SLEEPS: &str = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
@@ -212,6 +218,46 @@ fn a_terminal_is_the_oci_runtimes_own() {
     assert_eq!(shim.client.wait("c1"), Ok(6));
     let said = bundle.output();
     assert!(said.contains("43 132") && said.ends_with("got hello\r\n"), "{said:?}");
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
+/// As systemd has it, which opens its console for each message: nobody has the terminal open meanwhile.
+#[test]
+fn a_terminal_that_nobody_has_open_is_not_at_its_end() {
+    let Some(bench) = Bench::released() else { return };
+    let again = "for n in 1 2 3; do sleep 0.2; seq 1000 >/dev/console; done; exit 3";
+    let spec =
+        Spec::busybox(&format!("echo first; exec </dev/null >/dev/null 2>&1; {again}")).on_a_terminal();
+    let mut bundle = bench.ordinary("c1", &spec);
+    (bundle.stderr, bundle.errors) = (String::new(), None);
+    bundle.terminal = true;
+    let (shim, _) = bench.running(&bundle);
+    assert_eq!(shim.client.wait("c1"), Ok(3));
+    let numbers: String = (1..=1000).map(|n| format!("{n}\r\n")).collect();
+    assert_same(&bundle.output(), &format!("first\r\n{}", numbers.repeat(3)));
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
+/// Its client comes, or goes on reading, long after its end: as long as that has not deleted it, all of it is kept.
+#[test]
+fn what_a_terminal_has_said_waits_for_its_reader() {
+    let Some(bench) = Bench::released() else { return };
+    let numbers: String = (1..=11_700).map(|n| format!("{n}\r\n")).collect();
+    let spec = Spec::busybox("seq 11700; exit 3").on_a_terminal();
+    let mut bundle = bench.ordinary("c1", &spec);
+    (bundle.stderr, bundle.errors) = (String::new(), None);
+    bundle.terminal = true;
+    // More than its FIFO takes, and less than that and the terminal.
+    assert!((66_000..80_000).contains(&numbers.len()), "{}", numbers.len());
+    bundle.output = None;
+    let (shim, _) = bench.running(&bundle);
+    assert_eq!(shim.client.wait("c1"), Ok(3));
+    std::thread::sleep(Duration::from_secs(2));
+    let reader = Reader::open(Path::new(&bundle.stdout));
+    assert_same(&reader.to_end(), &numbers);
+    drop(reader);
     bench.end(&shim, bundle);
     bench.finish();
 }

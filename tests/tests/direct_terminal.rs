@@ -7,6 +7,7 @@ use std::{
     io::{Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -129,7 +130,9 @@ fn a_client_detaches_and_another_one_attaches() {
 
 #[test]
 fn a_client_that_does_not_read_makes_the_guest_wait_and_nobody_else() {
-    let Some(bench) = Bench::released() else { return };
+    let Some(bench) = Bench::with_faults() else { return };
+    // 8 s, which is long for a test.
+    bench.faults.set(&["deadline.terminal=1000"]);
     let bundle = unread(&bench, "out=1000000 exit=3");
     let (shim, _) = run(&bench, &bundle);
     assert!(shim.client.send_wait("c1").within(Duration::from_secs(2)).is_none(), "the guest waits");
@@ -157,13 +160,14 @@ fn a_client_that_does_not_read_makes_the_guest_wait_and_nobody_else() {
 
 #[test]
 fn delete_waits_for_what_the_client_still_takes() {
-    let Some(bench) = Bench::with_faults() else { return };
-    bench.faults.set(&["deadline.terminal=20000"]);
+    let Some(bench) = Bench::released() else { return };
     // More than the pipe takes, and less than pipe, buffer and pty: not all of the first need be filled, for what is written
     // in one piece is not split.
     let bundle = unread(&bench, "out=65600 exit=3");
     let (shim, _) = run(&bench, &bundle);
     assert_eq!(shim.client.wait("c1"), Ok(3));
+    // However long it is until then.
+    thread::sleep(Duration::from_secs(2));
     let deleted = shim.client.send_delete("c1");
     assert!(deleted.within(Duration::from_millis(300)).is_none(), "nobody has taken anything yet");
     let reader = Reader::open(Path::new(&bundle.stdout));

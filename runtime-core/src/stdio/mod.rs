@@ -26,7 +26,7 @@ use crate::{Error, record::StdioPaths};
 
 use fifo::open_end;
 pub use logger::reserve_numbers;
-pub use relay::{Owner, Relay};
+pub use relay::{Owner, Relay, Terminal};
 pub use target::{Target, Targets};
 
 /// What is open for a container.
@@ -81,12 +81,13 @@ impl Stdio {
             if let Some(output) = &self.stdout {
                 relay::without_waiting(output)?;
             }
-            Ok::<_, std::io::Error>((master.try_clone()?, master.try_clone()?))
+            Ok::<_, std::io::Error>((terminal::slave(&master)?, master.try_clone()?, master.try_clone()?))
         })();
-        let (own, to) = own.map_err(failed)?;
+        let (slave, own, to) = own.map_err(failed)?;
         self.master = Some(own);
         let input = self.stdin.take().map(|input| (input, to));
-        self.relay = Some(Relay { input, outputs: vec![(master, self.stdout.take())] });
+        let outputs = vec![(master, self.stdout.take())];
+        self.relay = Some(Relay { input, outputs, terminal: Some(Terminal { slave: Some(slave) }) });
         Ok(())
     }
 
@@ -117,7 +118,7 @@ impl Stdio {
         wanted: impl Fn(&OwnedFd) -> bool,
     ) -> Result<(), Error> {
         let failed = |e| Error::system("make pipes for its stdio")(e);
-        let mut relay = Relay { input: None, outputs: vec![] };
+        let mut relay = Relay { input: None, outputs: vec![], terminal: None };
         if input && let Some(end) = self.stdin.take() {
             let (own, copied) = relay::before_input(end, owner).map_err(failed)?;
             (self.stdin, relay.input) = (Some(own), Some(copied));
@@ -166,7 +167,9 @@ impl Stdio {
         let input = self.stdin.replace(copy).map(|input| (input, to));
         let output = self.stdout.replace(slave);
         self.master = Some(own);
-        self.relay = Some(Relay { input, outputs: vec![(master, output)] });
+        // The monitor holds it to its end.
+        let terminal = Some(Terminal { slave: None });
+        self.relay = Some(Relay { input, outputs: vec![(master, output)], terminal });
         Ok(())
     }
 

@@ -17,6 +17,16 @@ pub struct Relay {
     pub input: Option<(OwnedFd, OwnedFd)>,
     /// From the process to the client; `None`: what it says goes nowhere.
     pub outputs: Vec<(OwnedFd, Option<OwnedFd>)>,
+    /// It is a terminal: whoever may still hold it, what comes from it ends with the process.
+    pub terminal: Option<Terminal>,
+}
+
+/// What a terminal needs for as long as it is copied.
+#[derive(Debug)]
+pub struct Terminal {
+    /// A slave of our own, where it is for the process to decide when it has one open: without any, the master would be
+    /// at its end for good.
+    pub slave: Option<OwnedFd>,
 }
 
 /// Whose the pipes are: user and group.

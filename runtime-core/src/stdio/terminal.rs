@@ -20,13 +20,18 @@ pub fn pty() -> Result<(OwnedFd, OwnedFd), Error> {
     make().map_err(Error::system("make a terminal"))
 }
 
+/// A daemon is the leader of a session: without NOCTTY it would become its terminal.
+const FLAGS: OpenptFlags = OpenptFlags::RDWR.union(OpenptFlags::NOCTTY).union(OpenptFlags::CLOEXEC);
+
+/// One more slave: not by its name, which depends on what is mounted.
+pub fn slave(master: &OwnedFd) -> Result<OwnedFd, Errno> {
+    ioctl_tiocgptpeer(master, FLAGS)
+}
+
 fn make() -> Result<(OwnedFd, OwnedFd), Errno> {
-    // A daemon is the leader of a session: without NOCTTY it would become its terminal.
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = openpt(flags)?;
+    let master = openpt(FLAGS)?;
     unlockpt(&master)?;
-    // Not by its name, which depends on what is mounted.
-    let slave = ioctl_tiocgptpeer(&master, flags)?;
+    let slave = slave(&master)?;
     let mut modes = tcgetattr(&slave)?;
     modes.make_raw();
     // QEMU turns output processing on again: then there must be nothing to do.

@@ -145,6 +145,7 @@ impl Runtime {
             return Err(Error::WrongState { id: id.clone(), verb: "delete", state: before.state });
         }
         container.enter("delete", Event::Unwind)?;
+        container.was_deleted();
         work.gate = None;
         // A logger ends when nobody can write to it any more.
         container.live().stdio.ended();
@@ -186,7 +187,7 @@ impl Runtime {
             for exec in container.execs() {
                 self.exec_exited(container, &exec);
                 exec.never_ran();
-                exec.cut_off();
+                exec.was_deleted();
             }
             container.ended(exit);
             self.tell_exit(container);

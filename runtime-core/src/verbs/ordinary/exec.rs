@@ -177,6 +177,7 @@ impl Runtime {
                 return Err(state_error(&container, &exec, "delete", ExecState::Running));
             }
             container.forget_exec(&exec.id);
+            exec.was_deleted();
             exec.never_ran()
         };
         if let Some((_, record)) = &mut container.work().file {

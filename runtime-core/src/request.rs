@@ -2,6 +2,7 @@
 //! touches nothing, so its errors leave nothing behind.
 
 mod kind;
+mod outline;
 mod sysctl;
 mod unlimited;
 
@@ -13,7 +14,7 @@ use std::{
 
 use host_cgroup::{Amount, CgroupsPath, CpuQuota, Limits};
 use host_mount::RootfsMount;
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, LinuxResources, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
 };
 
 pub use kind::{Told, told};
+pub use outline::Outline;
 pub use sysctl::Sysctl;
 pub(crate) use unlimited::ignored;
 
@@ -98,7 +100,7 @@ pub struct Request {
     pub hostname: Option<String>,
     /// `linux.sysctl`, all of them of namespaces that are the container's own.
     pub sysctls: Vec<Sysctl>,
-    /// Whether its pid namespace is its own: whoever is in that dies with its first process.
+    /// Of an ordinary container: whether its pid namespace is its own; whoever is in that dies with its first process.
     pub own_pids: bool,
     /// `linux.cgroupsPath`; `None`: not given.
     pub cgroups_path: Option<CgroupsPath>,
@@ -143,21 +145,8 @@ pub fn group_of(annotations: &HashMap<String, String>, id: &str) -> Result<Strin
     }
 }
 
-/// Reads only the annotations of a bundle's config.json.
-pub fn annotations(bundle: &Path) -> Result<HashMap<String, String>, Error> {
-    #[derive(Deserialize)]
-    struct Annotations {
-        #[serde(default)]
-        annotations: Option<HashMap<String, String>>,
-    }
-    let path = bundle.join("config.json");
-    let text = fs::read(&path).map_err(Error::file("read", &path))?;
-    let spec: Annotations = serde_json::from_slice(&text).map_err(|source| Error::Spec { path, source })?;
-    Ok(spec.annotations.unwrap_or_default())
-}
-
-/// Reads the bundle's config.json.
-pub fn read_spec(bundle: &Path) -> Result<Spec, Error> {
+/// Reads the bundle's config.json, of a guest or a sandbox.
+fn read_spec(bundle: &Path) -> Result<Spec, Error> {
     let path = bundle.join("config.json");
     let text = fs::read(&path).map_err(Error::file("read", &path))?;
     serde_json::from_slice(&text).map_err(|source| Error::Spec { path, source })
@@ -165,34 +154,30 @@ pub fn read_spec(bundle: &Path) -> Result<Spec, Error> {
 
 impl Request {
     /// Decides for a container that is given to the OCI runtime. Nothing of its spec is looked at but what we have to
-    /// know ourselves: the rest is the OCI runtime's to understand, and to refuse. Pure.
+    /// know ourselves. Pure.
     pub fn ordinary(
         id: &str,
         bundle: &Path,
-        spec: &Spec,
+        outline: &Outline,
         rootfs: Vec<RootfsMount>,
         stdio: StdioPaths,
     ) -> Result<Self, Error> {
         crate::stdio::check(&stdio)?;
-        let none = HashMap::new();
-        let annotations = spec.annotations().as_ref().unwrap_or(&none);
-        let linux = spec.linux().as_ref();
-        let cgroups_path = linux.and_then(|l| l.cgroups_path().as_ref()).and_then(|p| p.to_str());
-        let process = spec.process().as_ref();
+        let cgroups_path = outline.cgroups_path();
         Ok(Self {
             id: id.to_owned(),
             role: Role::Ordinary,
-            name: annotations.get(NAME).cloned(),
+            name: outline.annotations.get(NAME).cloned(),
             bundle: bundle.to_owned(),
-            group: group_of(annotations, id)?,
+            group: group_of(&outline.annotations, id)?,
             rootfs,
-            root: bundle.join(spec.root().as_ref().map_or(Path::new("rootfs"), |r| r.path().as_path())),
+            root: bundle.join(outline.root()),
             stdio,
             args: vec![],
-            namespaces: joined(spec),
+            namespaces: outline.joined(),
             hostname: None,
             sysctls: vec![],
-            own_pids: has_own_pids(spec),
+            own_pids: outline.has_own_pids(),
             cgroups_by_systemd: cgroups_path.is_some_and(is_systemds),
             // What we cannot read of it, the OCI runtime may.
             cgroups_path: cgroups_path
@@ -204,7 +189,7 @@ impl Request {
             memory_reservation: None,
             vcpus: None,
             hooks: Hooks::default(),
-            oom_score_adj: process.and_then(|p| p.oom_score_adj()),
+            oom_score_adj: outline.oom_score_adj(),
             keys: Keys::default(),
             not_honoured: vec![],
         })
@@ -266,7 +251,7 @@ impl Request {
             hostname: spec.hostname().clone().filter(|h| !h.is_empty()),
             sysctls: sysctl::of(spec, &namespaces)?,
             namespaces,
-            own_pids: has_own_pids(spec),
+            own_pids: false,
             cgroups_by_systemd: cgroups_path.is_some_and(is_systemds),
             cgroups_path: cgroups_path.map(CgroupsPath::parse).transpose()?,
             limits: limits(resources),
@@ -288,31 +273,6 @@ impl Request {
 /// Whether a cgroupsPath is in systemd's form, `slice:prefix:name`.
 fn is_systemds(path: &str) -> bool {
     !path.starts_with('/') && path.contains(':')
-}
-
-/// The namespaces that an ordinary container joins, as far as we know their kinds.
-fn joined(spec: &Spec) -> Vec<Namespace> {
-    let list = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref()).into_iter().flatten();
-    let join = |ns: &LinuxNamespace| {
-        let kind = match ns.typ() {
-            LinuxNamespaceType::Network => NamespaceKind::Network,
-            LinuxNamespaceType::Ipc => NamespaceKind::Ipc,
-            LinuxNamespaceType::Uts => NamespaceKind::Uts,
-            LinuxNamespaceType::Cgroup => NamespaceKind::Cgroup,
-            LinuxNamespaceType::Pid => NamespaceKind::Pid,
-            LinuxNamespaceType::User | LinuxNamespaceType::Mount | LinuxNamespaceType::Time => return None,
-        };
-        Some(Namespace { kind, path: Some(ns.path().clone().filter(|p| !p.as_os_str().is_empty())?) })
-    };
-    list.filter_map(join).collect()
-}
-
-/// Whether a pid namespace is made for it.
-fn has_own_pids(spec: &Spec) -> bool {
-    let mut all = spec.linux().iter().flat_map(|l| l.namespaces().iter().flatten());
-    all.any(|ns| {
-        ns.typ() == LinuxNamespaceType::Pid && ns.path().as_ref().is_none_or(|p| p.as_os_str().is_empty())
-    })
 }
 
 fn namespaces(spec: &Spec) -> Result<Vec<Namespace>, Error> {

@@ -26,7 +26,7 @@ use runtime_core::{
     pod::Pod,
     record::{BundleId, Exit, Record, RunDir},
     recover::{Outcome, Told, unwind_orphan, unwind_pod},
-    request::{annotations, group_of},
+    request::{Outline, group_of},
     sweep::{remove_tombstone, tidy},
 };
 
@@ -257,7 +257,7 @@ fn clean_up_unknown(
 
 /// The group, by the bundle as far as it is still there.
 fn group(flags: &Flags) -> String {
-    let group = annotations(Path::new(".")).and_then(|annotations| group_of(&annotations, &flags.id));
+    let group = Outline::read(Path::new(".")).and_then(|outline| group_of(&outline.annotations, &flags.id));
     group.unwrap_or_else(|_| flags.id.clone())
 }
 

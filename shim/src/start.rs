@@ -18,7 +18,7 @@ use runtime_core::{
     layout::{Layout, hex_digest},
     owner::{self, Owner},
     pod::{Pod, PodFile, inode_of, is_deserted, remove_socket},
-    request::{annotations, group_of},
+    request::{Outline, group_of},
 };
 use rustix::{
     fs::Mode,
@@ -47,7 +47,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     runtime_core::launcher::close_inherited(&[]);
     enough_descriptors()?;
     let asked = Asked::read(flags)?;
-    let group = group_of(&annotations(Path::new("."))?, &flags.id)?;
+    let group = group_of(&Outline::read(Path::new("."))?.annotations, &flags.id)?;
     let layout = Layout::new(&Config::load()?.root, &flags.address);
     let pod = Pod::open(&layout, &flags.namespace, &group)?;
     // Before the first file of ours is made: a pod that is not served yet gets its daemon, which tidies up if we die.

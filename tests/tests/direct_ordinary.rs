@@ -222,6 +222,21 @@ fn a_terminal_is_the_oci_runtimes_own() {
     bench.finish();
 }
 
+/// What the OCI runtime passes over, or is alone to know, is not ours to refuse.
+#[test]
+fn a_spec_that_is_newer_than_we_are_is_the_oci_runtimes() {
+    let Some(bench) = Bench::released() else { return };
+    let spec = Spec::busybox("exit 4").edit(|spec| {
+        spec["process"]["capabilities"]["bounding"] = json!(["CAP_KILL", "CAP_OF_TOMORROW"]);
+        spec["linux"]["tomorrow"] = json!({"any": ["thing"]});
+    });
+    let bundle = bench.ordinary("c1", &spec).without_stdio();
+    let (shim, _) = bench.running(&bundle);
+    assert_eq!(shim.client.wait("c1"), Ok(4));
+    bench.end(&shim, bundle);
+    bench.finish();
+}
+
 /// As systemd has it, which opens its console for each message: nobody has the terminal open meanwhile.
 #[test]
 fn a_terminal_that_nobody_has_open_is_not_at_its_end() {

@@ -72,9 +72,13 @@ fn a_bundle_that_is_wrong_in_itself() {
     let invalid =
         |bundle, words: &[&str]| refused(&bench, &shim.client, bundle, Code::INVALID_ARGUMENT, words);
 
-    let bundle = bench.bundle("c1", &tiny());
-    fs::write(bundle.path.join("config.json"), "{\"ociVersion\": 7}").unwrap();
-    invalid(bundle, &["config.json", "not a valid OCI spec"]);
+    // What nobody could understand; and of a guest, what the OCI runtime is not asked about.
+    let guests = json!({"ociVersion": 7, "annotations": tiny().json["annotations"]}).to_string();
+    for spec in ["{\"annotations\": 7}", "[", &guests] {
+        let bundle = bench.bundle("c1", &tiny());
+        fs::write(bundle.path.join("config.json"), spec).unwrap();
+        invalid(bundle, &["config.json", "not a valid OCI spec"]);
+    }
     for (key, value, words) in [
         ("unikernelType", "rumprun", &["unikernelType", "rumprun", "unikraft"][..]),
         ("unikernelType", "", &["unikernelType", "missing"]),

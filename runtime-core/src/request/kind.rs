@@ -3,9 +3,7 @@
 //! containerd copies the annotations of a pod into the spec of each of its containers (`pod_annotations`), so what a
 //! container shares with its sandbox was said of the pod: of which container of it, only their images can tell.
 
-use oci_spec::runtime::Spec;
-
-use super::{ROLE, SANDBOX};
+use super::{Outline, ROLE, SANDBOX};
 use crate::contract::{Keys, PREFIX};
 
 /// What a CRI container that is no sandbox is called.
@@ -22,8 +20,8 @@ pub enum Told {
 }
 
 /// Reads that. `pod`: the keys of the pod's sandbox, if it is known.
-pub fn told(spec: &Spec, pod: Option<&Keys>) -> Told {
-    let Some(annotations) = spec.annotations() else { return Told::Nothing(Keys::default()) };
+pub fn told(outline: &Outline, pod: Option<&Keys>) -> Told {
+    let annotations = &outline.annotations;
     let role = annotations.get(ROLE).map(String::as_str);
     if role == Some(SANDBOX) {
         return Told::Ours;
@@ -43,7 +41,7 @@ mod tests {
     const KEYS: [(&str, &str); 2] =
         [("com.urunc.unikernel.unikernelType", "linux"), ("com.urunc.unikernel.binary", "/kernel")];
 
-    fn spec(role: &str, pairs: &[(&str, &str)]) -> Spec {
+    fn spec(role: &str, pairs: &[(&str, &str)]) -> Outline {
         let mut annotations = json!({ROLE: role});
         for (key, value) in pairs {
             annotations[*key] = Value::from(*value);

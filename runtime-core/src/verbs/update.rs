@@ -7,7 +7,7 @@
 
 use host_cgroup::{Amount, Kernel, LeafPlan, Limits, MemoryLimit, parent_room, set_limits};
 use oci_spec::runtime::LinuxResources;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     Error, Runtime,
@@ -27,16 +27,17 @@ const RESERVATION: &str = "linux.resources.memory.reservation";
 impl Runtime {
     /// Changes the limits of a container: `resources` is the OCI specification's `linux.resources` as JSON.
     pub fn update(&self, id: &str, resources: &[u8]) -> Result<(), Error> {
-        let given = resources;
-        // An object: a list would be taken for its fields in their order.
-        let resources: LinuxResources = serde_json::from_slice(resources)
-            .and_then(|object| serde_json::from_value(Value::Object(object)))
-            .map_err(|e| invalid("resources", "", &format!("no LinuxResources: {e}"), "give its JSON"))?;
+        let wrong = |e: serde_json::Error| {
+            invalid("resources", "", &format!("no LinuxResources: {e}"), "give its JSON")
+        };
+        // A list would be taken for its fields in their order.
+        let object: Map<String, Value> = serde_json::from_slice(resources).map_err(wrong)?;
         let container = self.get(id)?;
         check_lives(&container)?;
         if let Some(oci) = container.oci() {
-            return self.update_ordinary(&container, &oci, given);
+            return self.update_ordinary(&container, &oci, resources);
         }
+        let resources: LinuxResources = serde_json::from_value(Value::Object(object)).map_err(wrong)?;
         let work = container.work();
         check_lives(&container)?;
         let plan = self.planned(&work, &container)?;

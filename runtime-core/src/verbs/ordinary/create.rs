@@ -6,7 +6,6 @@ use std::{os::fd::AsFd, time::Instant};
 
 use host_cgroup::{Hierarchies, Kernel, WholePlan};
 use host_mount::{Mounted, Tree};
-use oci_spec::runtime::Spec;
 use record_store::Lock;
 use rustix::process::{getpid, set_child_subreaper};
 
@@ -19,7 +18,7 @@ use crate::{
     oci::{self, OciOptions, OciRecord},
     plan::{OrdinaryPlan, Plan, What},
     record::{Record, RunDir},
-    request::{Request, Told, group_of, read_spec, told},
+    request::{Outline, Request, Told, group_of, told},
     steps::{CREATE, Cx, Held, OrdinaryWork, Work, ordinary_steps},
     verbs::create::{Made, commit},
 };
@@ -40,11 +39,12 @@ impl Runtime {
         input: &CreateInput,
     ) -> Result<(Request, Option<OrdinaryInput>), Error> {
         let CreateInput { id, bundle, rootfs, stdio, .. } = input;
-        let spec = read_spec(bundle)?;
-        let Told::Nothing(pods) = told(&spec, self.keys_of_pod(&spec, id)?.as_ref()) else {
-            return Ok((Request::new(id, bundle, &spec, rootfs.clone(), stdio.clone())?, None));
+        let outline = Outline::read(bundle)?;
+        let ours = || Ok((Request::read(id, bundle, rootfs.clone(), stdio.clone())?, None));
+        let Told::Nothing(pods) = told(&outline, self.keys_of_pod(&outline, id)?.as_ref()) else {
+            return ours();
         };
-        let request = Request::ordinary(id, bundle, &spec, rootfs.clone(), stdio.clone())?;
+        let request = Request::ordinary(id, bundle, &outline, rootfs.clone(), stdio.clone())?;
         let (tree, is_guest) = if rootfs.is_empty() {
             let root = std::fs::File::open(&request.root).map_err(Error::file("open", &request.root))?;
             (None, image::is_guest(root.as_fd(), &pods)?)
@@ -54,7 +54,7 @@ impl Runtime {
             (Some(tree), is_guest)
         };
         if is_guest {
-            return Ok((Request::new(id, bundle, &spec, rootfs.clone(), stdio.clone())?, None));
+            return ours();
         }
         input.oci.check()?;
         if !pods.is_empty() {
@@ -64,9 +64,8 @@ impl Runtime {
     }
 
     /// The keys that were said of the pod, if we have its sandbox.
-    fn keys_of_pod(&self, spec: &Spec, id: &str) -> Result<Option<Keys>, Error> {
-        let Some(annotations) = spec.annotations() else { return Ok(None) };
-        let sandbox = self.get(&group_of(annotations, id)?).ok().filter(|c| c.is_sandbox());
+    fn keys_of_pod(&self, outline: &Outline, id: &str) -> Result<Option<Keys>, Error> {
+        let sandbox = self.get(&group_of(&outline.annotations, id)?).ok().filter(|c| c.is_sandbox());
         Ok(sandbox.map(|sandbox| sandbox.live().keys.clone()))
     }
 

@@ -384,7 +384,9 @@ impl Error {
                     _ => Kind::Internal,
                 },
             },
-            Self::Mount(host_mount::Error::Option { .. }) => Kind::Unimplemented,
+            Self::Mount(host_mount::Error::Option { .. } | host_mount::Error::Helper { .. }) => {
+                Kind::Unimplemented
+            }
             _ => Kind::Internal,
         }
     }

@@ -105,6 +105,7 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
     // The bundle is containerd's to remove.
     chdir("/").map_err(Error::system("leave the bundle"))?;
     raise_oom_score();
+    fd_limit::raise().map_err(Error::system("raise RLIMIT_NOFILE"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(64)

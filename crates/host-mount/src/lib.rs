@@ -52,6 +52,14 @@ pub enum Error {
         /// The option.
         option: String,
     },
+    /// The same of its whole type.
+    #[error(
+        "rootfs mount of type {kind:?} is not supported: use a snapshotter whose mounts the kernel makes"
+    )]
+    Helper {
+        /// The file system's type.
+        kind: String,
+    },
     /// A path of an image could not be opened.
     #[error("cannot open {path:?} in the image")]
     Open {

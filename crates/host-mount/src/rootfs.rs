@@ -80,6 +80,10 @@ fn split_options(m: &RootfsMount) -> Result<(MountFlags, Vec<&str>), Error> {
     if m.kind == "bind" {
         flags |= MountFlags::BIND;
     }
+    // By a program: mount.fuse, mount.fuse3.
+    if m.kind.starts_with("fuse.") || m.kind.starts_with("fuse3.") {
+        return Err(Error::Helper { kind: m.kind.clone() });
+    }
     for option in &m.options {
         match option.as_str() {
             "ro" => flags |= MountFlags::RDONLY,
@@ -98,11 +102,18 @@ fn split_options(m: &RootfsMount) -> Result<(MountFlags, Vec<&str>), Error> {
             "rbind" => flags |= MountFlags::BIND | MountFlags::REC,
             // This namespace shows its mounts to nobody: propagation does not matter.
             "private" | "rprivate" | "slave" | "rslave" | "shared" | "rshared" | "defaults" | "" => {}
-            "loop" => return Err(Error::Option { kind: m.kind.clone(), option: option.clone() }),
+            other if is_unknown_to_the_kernel(other) => {
+                return Err(Error::Option { kind: m.kind.clone(), option: option.clone() });
+            }
             other => data.push(other),
         }
     }
     Ok((flags, data))
+}
+
+/// What whoever mounts has to do himself: a device, mapped ids. A bind mount would pass over it and say nothing.
+fn is_unknown_to_the_kernel(option: &str) -> bool {
+    option == "loop" || ["uidmap=", "gidmap=", "X-containerd."].iter().any(|word| option.starts_with(word))
 }
 
 /// For overlay options that are too long: the longest folder that all lower, upper and work directories share, and
@@ -153,8 +164,12 @@ mod tests {
         let (flags, data) = split_options(&m).unwrap();
         assert_eq!(flags, MountFlags::NOSUID);
         assert_eq!(data, ["lowerdir=/a:/b", "index=off"]);
-        let m = RootfsMount { options: vec!["loop".to_owned()], ..m };
-        assert!(matches!(split_options(&m), Err(Error::Option { .. })));
+        for option in ["loop", "uidmap=0:1000:1", "gidmap=0:1000:1", "X-containerd.mkdir.path=/a"] {
+            let m = RootfsMount { options: vec![option.to_owned()], ..m.clone() };
+            assert!(matches!(split_options(&m), Err(Error::Option { .. })), "{option}");
+        }
+        let m = RootfsMount { kind: "fuse3.fuse-overlayfs".to_owned(), ..m };
+        assert!(matches!(split_options(&m), Err(Error::Helper { .. })));
     }
 
     #[test]

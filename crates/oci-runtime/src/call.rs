@@ -203,6 +203,7 @@ impl Call {
 /// through.
 fn prepare() -> io::Result<()> {
     setsid()?;
+    fd_limit::restore()?;
     umask(Mode::from_raw_mode(0o022));
     // SAFETY: a flag is set on descriptors, none is closed. Linux 5.10 does not know the flag yet (EINVAL): there the
     // runtimes' own care for what gets into a container has to do.

@@ -159,6 +159,7 @@ fn command(hook: &Hook, txid: &str, bundle: &Path, stdin: File, stderr: Stdio) -
     let parent = getpid();
     let prepare = move || {
         setsid()?;
+        fd_limit::restore()?;
         set_parent_process_death_signal(Some(Signal::KILL))?;
         // It has died before that was set.
         if getppid() == Some(parent) { Ok(()) } else { Err(io::Error::from(Errno::SRCH)) }

@@ -66,6 +66,8 @@ pub fn command(txid: &str, socket: OwnedFd) -> Command {
         .stdin(Stdio::from(socket))
         .stdout(Stdio::null());
     fault::pass_on(&mut command);
+    // SAFETY: between fork and exec one system call is made, and nothing is allocated.
+    unsafe { command.pre_exec(fd_limit::restore) };
     command
 }
 

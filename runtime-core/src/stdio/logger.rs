@@ -106,6 +106,7 @@ impl Streams {
         let numbers = given.each_ref().map(AsRawFd::as_raw_fd);
         let prepare = move || {
             setsid()?;
+            fd_limit::restore()?;
             for (own, number) in numbers.into_iter().zip(NUMBERS) {
                 // SAFETY: `own` is open as long as `given` lives, and the numbers are reserved: they are no OwnedFd's
                 // but those of RESERVED, of which this process, about to execute another program, has no use.

@@ -26,7 +26,7 @@ pub fn raise() -> io::Result<()> {
 /// one system call and allocates nothing.
 pub fn restore() -> io::Result<()> {
     match GIVEN.get() {
-        Some(given) => Ok(setrlimit(Resource::Nofile, given.clone())?),
+        Some(given) => Ok(setrlimit(Resource::Nofile, *given)?),
         None => Ok(()),
     }
 }

@@ -73,6 +73,10 @@ fn executes(node: &Node, member: &Member) {
     typed.type_in("tty; echo $((6*7)); exit\r");
     let done = typed.wait(SOON).expect(0);
     assert!(done.text().contains("/dev/pts/") && done.text().contains("42"), "{done}");
+    // Who is left behind on the terminal keeps nobody.
+    let mut typed = on_terminal(&node.crictl(&["exec", "-it", &member.id, "sh"]));
+    typed.type_in("sleep 1001 &\rexit\r");
+    typed.wait(SOON).expect(0);
     let mut cat = Job::to_type_in(node.crictl(&["exec", "-i", &member.id, "cat"]));
     cat.type_in("meow\n");
     cat.wait_for("meow\n", SOON);

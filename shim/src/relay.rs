@@ -122,7 +122,13 @@ async fn copy(relay: Relay, end: End, deletion: watch::Receiver<bool>) -> io::Re
             left_behind: fault::deadline("deadline.left-behind", LEFT_BEHIND),
             patience: fault::deadline("deadline.terminal", PATIENCE),
         };
-        outputs.spawn(async move { copy_output(&from, to, &until).await });
+        outputs.spawn(async move {
+            let copied = copy_output(&from, to, &until).await;
+            if is_terminal {
+                tokio::spawn(to_nowhere(from));
+            }
+            copied
+        });
     }
     if let Some((from, to)) = relay.input {
         let (from, to) = (registered(from)?, registered(to)?);
@@ -182,6 +188,16 @@ async fn copy_output(from: &AsyncFd<OwnedFd>, to: Option<Output>, until: &Until)
     }
     to.put(&rest).await;
     Ok(())
+}
+
+/// Takes what is said on a terminal behind its end, as slowly as a terminal may: without a master whoever is left there
+/// could not go on.
+async fn to_nowhere(from: AsyncFd<OwnedFd>) {
+    const PAUSE: Duration = Duration::from_millis(100);
+    let mut buffer = vec![0; 4096];
+    while let Ok(1..) = take(&from, &mut buffer).await {
+        sleep(PAUSE).await;
+    }
 }
 
 /// Where output goes, until that is given up.

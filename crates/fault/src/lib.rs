@@ -4,8 +4,8 @@
 //! an empty function and not even the name is in the binary. With it, the file named by the environment variable
 //! `URUNC_FAULTS` says what happens there; it is read anew each time, so a test changes it between two cases while
 //! the daemon runs. Every fault that fired is appended to `<that file>.fired`, with the process and the microseconds of
-//! CLOCK_MONOTONIC: a test asserts that its fault fired where, and when, it was meant to. A process that changes its root (a launcher) goes on with the files as it saw them at its
-//! first point.
+//! CLOCK_MONOTONIC: a test asserts that its fault fired where, and when, it was meant to. A process that changes its root
+//! (a launcher) goes on with the files as it saw them at its first point.
 //!
 //! The file holds a line for each fault, `NAME[#N|#once][@AFTER]=ACTION[:ARG]`; a name that begins with `*` is every
 //! point that ends with the rest. `#N` fires only at the Nth passage of that process (default: at each), `#once` only

@@ -30,7 +30,7 @@ pub use check::check;
 pub use features::features;
 pub use options::OciOptions;
 pub(crate) use pid_namespace::PidNamespace;
-pub use sharing::{has_strangers, is_shared};
+pub use sharing::others_are_in;
 
 use crate::{Error, config::Config, layout, record::RunDir, request::Request, stdio::Stdio};
 
@@ -183,9 +183,10 @@ impl Oci {
         &self.cgroup
     }
 
-    /// Whether somebody else of ours is in its cgroup, or, when its first process is dead, any stranger.
-    pub(crate) fn is_shared(&self, is_dead: bool) -> bool {
-        is_shared(&self.folder, &self.cgroup) || is_dead && self.own_pids && has_strangers(&self.cgroup)
+    /// Whether somebody else is in its cgroup. With a pid namespace of its own that is to be asked when its first process is
+    /// dead.
+    pub(crate) fn others_are_in(&self) -> bool {
+        others_are_in(&self.folder, &self.cgroup, self.own_pids)
     }
 
     /// Whether it has a pid namespace of its own.

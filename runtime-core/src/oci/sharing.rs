@@ -14,8 +14,14 @@ use crate::{
     record::{Record, RunDir},
 };
 
-/// Of the container whose run directory is `dir`. Records that cannot be read tell nothing.
-pub fn is_shared(dir: &Path, cgroup: &WholePlan) -> bool {
+/// Of the container whose run directory is `dir`. `is_told`: its first process is dead, and with its pid namespace all that
+/// it had: then any stranger is seen, too.
+pub fn others_are_in(dir: &Path, cgroup: &WholePlan, is_told: bool) -> bool {
+    is_shared(dir, cgroup) || is_told && has_strangers(cgroup)
+}
+
+/// Another one of ours. Records that cannot be read tell nothing.
+fn is_shared(dir: &Path, cgroup: &WholePlan) -> bool {
     let Some(root) = dir.ancestors().nth(3) else { return false };
     let own: Vec<PathBuf> = cgroup.hierarchies.iter().map(host_cgroup::WholeIn::dir).collect();
     let is_in_it = |other: &Path| {
@@ -32,7 +38,7 @@ pub fn is_shared(dir: &Path, cgroup: &WholePlan) -> bool {
 /// Whether somebody is in it who cannot be of a container that had a pid namespace of its own, once its first process is dead:
 /// whoever was in that has died with it, and what the OCI runtime had not let go yet is in ours. So it is somebody of whom we
 /// know nothing: the same path under another runtime, or another containerd.
-pub fn has_strangers(cgroup: &WholePlan) -> bool {
+fn has_strangers(cgroup: &WholePlan) -> bool {
     let ours = PidNamespace::own();
     let members = cgroup.own_procs(&Kernel).unwrap_or_default();
     members.into_iter().any(|pid| PidNamespace::of(pid).is_some_and(|theirs| Some(theirs) != ours))

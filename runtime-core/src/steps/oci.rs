@@ -21,7 +21,7 @@ use crate::{
     Error,
     launcher::reap,
     layout,
-    oci::{Oci, OciRecord, has_strangers, is_shared},
+    oci::{self, Oci, OciRecord},
     record::{BundleId, Record, RunDir},
 };
 
@@ -151,8 +151,7 @@ fn others_are_in(record: &Record, oci: &OciRecord, dir: &RunDir) -> Result<bool,
     if oci.cgroup.own_procs(&Kernel)?.is_empty() {
         return Ok(false);
     }
-    let may_tell = record.is_told_by_its_first(oci);
-    Ok(is_shared(dir.dir().path(), &oci.cgroup) || may_tell && has_strangers(&oci.cgroup))
+    Ok(oci::others_are_in(dir.dir().path(), &oci.cgroup, record.is_told_by_its_first(oci)))
 }
 
 impl Record {

@@ -43,7 +43,7 @@ impl Runtime {
         container.close_execs(JOINING, deadline);
         let members = oci.cgroup().own_procs(&Kernel).unwrap_or_default();
         if !members.is_empty()
-            && !oci.is_shared(true)
+            && !oci.others_are_in()
             && let Err(e) = oci.cgroup().kill(&Kernel, deadline)
         {
             tracing::warn!(id = container.id, error = %e, "what the container has left was not ended");

@@ -70,7 +70,7 @@ fn signal_all(
     signal: Signal,
 ) -> Result<BTreeSet<u32>, Error> {
     if !oci.has_own_pids() {
-        return match oci.is_shared(false) {
+        return match oci.others_are_in() {
             true => Ok(BTreeSet::new()),
             false => Ok(oci.cgroup().signal_own(&Kernel, signal)?),
         };

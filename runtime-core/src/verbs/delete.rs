@@ -33,6 +33,9 @@ impl Runtime {
                 Err(Error::WrongState { id: id.to_owned(), verb: "delete", state })
             }
             _ => {
+                if container.oci().is_some() {
+                    self.see_ends(&container);
+                }
                 let wait = fault::deadline("deadline.delete", UNWIND_WAIT);
                 let wait = container.logger().map_or(wait, |_| wait + LOGGER_WAIT);
                 let deadline = Instant::now() + wait;
@@ -128,9 +131,6 @@ impl Runtime {
         deadline: Instant,
     ) -> Result<(u32, Exit), Error> {
         let id = &container.id;
-        if container.oci().is_some() {
-            self.see_ends(container);
-        }
         // Whoever is just being executed in it gets as far as he can, and is seen.
         container.close_execs(EXECS_WAIT, deadline.min(Instant::now() + 2 * EXECS_WAIT));
         let mut work = container.work();
